@@ -1,0 +1,488 @@
+-- ---- C entry points --------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.version() RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_version';
+COMMENT ON FUNCTION crm.version() IS 'Version of the loaded library; crm.health says where it differs from the extension''s.';
+
+CREATE OR REPLACE FUNCTION crm.is_preloaded() RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_is_preloaded';
+COMMENT ON FUNCTION crm.is_preloaded() IS 'Whether the server was started with crm in shared_preload_libraries.';
+
+CREATE OR REPLACE FUNCTION crm.mode() RETURNS text
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_mode_sql';
+COMMENT ON FUNCTION crm.mode() IS 'live, sandbox or off: what crm.activate() granted on this very server and database, lowered by the setting crm.mode.';
+
+CREATE OR REPLACE FUNCTION crm.guard() RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_guard_sql';
+COMMENT ON FUNCTION crm.guard() IS 'True where triggers may have effects: this database was activated here. False after a restore, in a copy and on a replica.';
+
+CREATE OR REPLACE FUNCTION crm.activation_problem() RETURNS text
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_activation_problem';
+COMMENT ON FUNCTION crm.activation_problem() IS 'Why crm.guard() is false, in words; NULL where it is true.';
+
+CREATE OR REPLACE FUNCTION crm.binding(OUT system_identifier text, OUT timeline integer, OUT machine text,
+	OUT data_directory text, OUT database_oid oid)
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_binding';
+COMMENT ON FUNCTION crm.binding() IS 'What an activation is bound to on this server.';
+
+CREATE OR REPLACE FUNCTION crm.now() RETURNS timestamptz
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_now_sql';
+COMMENT ON FUNCTION crm.now() IS 'Business time of the transaction: now(), unless crm.set_now() moved the clock.';
+
+CREATE OR REPLACE FUNCTION crm.clock() RETURNS timestamptz
+	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_clock_sql';
+COMMENT ON FUNCTION crm.clock() IS 'Business time at this moment: clock_timestamp(), unless crm.set_now() moved the clock.';
+
+CREATE OR REPLACE FUNCTION crm.monotonic_ms() RETURNS bigint
+	LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_monotonic_ms_sql';
+COMMENT ON FUNCTION crm.monotonic_ms() IS 'Milliseconds since the machine''s start, by a clock that nobody sets: for time-outs, back-off and poll intervals.';
+
+CREATE OR REPLACE FUNCTION crm.wake() RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_wake_sql';
+COMMENT ON FUNCTION crm.wake() IS 'Wakes this database''s couriers once this transaction commits; a rollback, of a savepoint too, takes it back.';
+
+CREATE OR REPLACE FUNCTION crm.poke_launcher() RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_poke_launcher_sql';
+COMMENT ON FUNCTION crm.poke_launcher() IS 'Has the launcher look at the databases again once this transaction commits.';
+
+CREATE OR REPLACE FUNCTION crm.append_only() RETURNS trigger
+	LANGUAGE c AS '$libdir/crm', 'crm_append_only';
+COMMENT ON FUNCTION crm.append_only() IS 'Trigger function, BEFORE UPDATE OR DELETE OR TRUNCATE, for each statement: refuses with SQLSTATE 55000.';
+
+CREATE OR REPLACE FUNCTION crm.clock_changed() RETURNS trigger
+	LANGUAGE c AS '$libdir/crm', 'crm_clock_changed';
+COMMENT ON FUNCTION crm.clock_changed() IS 'Trigger function of crm.clock_state: every session reads the clock again after commit.';
+
+-- ---- registries ------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.register_hook(point text, name text, function text) RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.hook AS h (point, name, function) VALUES ($1, $2, $3)
+	ON CONFLICT (point, name) DO UPDATE SET function = EXCLUDED.function;
+END;
+COMMENT ON FUNCTION crm.register_hook(text, text, text) IS 'Adds a function of an upper room to a point of a lower one (crm.hook). Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.register_foreign_key(child text, child_column text, parent text,
+	parent_column text DEFAULT 'id', on_delete text DEFAULT 'NO ACTION') RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.foreign_key AS k (child, child_column, parent, parent_column, on_delete, reason)
+	VALUES ($1, $2, $3, $4, $5, NULL)
+	ON CONFLICT (child, child_column) DO UPDATE SET
+		parent = EXCLUDED.parent, parent_column = EXCLUDED.parent_column,
+		on_delete = EXCLUDED.on_delete, reason = NULL;
+END;
+COMMENT ON FUNCTION crm.register_foreign_key(text, text, text, text, text) IS 'Names a foreign key that crm.activate() adds. Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.register_no_foreign_key(child text, child_column text, reason text) RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.foreign_key AS k (child, child_column, parent, parent_column, reason)
+	VALUES ($1, $2, NULL, NULL, $3)
+	ON CONFLICT (child, child_column) DO UPDATE SET
+		parent = NULL, parent_column = NULL, reason = EXCLUDED.reason;
+END;
+COMMENT ON FUNCTION crm.register_no_foreign_key(text, text, text) IS 'Names a column that refers to rows without a foreign key, and why. Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.register_undumped(table_name text, reason text) RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.dump_rule AS r (table_name, condition, reason) VALUES ($1, NULL, $2)
+	ON CONFLICT (table_name) DO UPDATE SET condition = NULL, reason = EXCLUDED.reason;
+END;
+COMMENT ON FUNCTION crm.register_undumped(text, text) IS 'Keeps a table out of dumps, and says why. Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.register_dump_filter(table_name text, condition text, reason text DEFAULT 'rows of code come with the script') RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.dump_rule AS r (table_name, condition, reason) VALUES ($1, $2, $3)
+	ON CONFLICT (table_name) DO UPDATE SET condition = EXCLUDED.condition, reason = EXCLUDED.reason;
+END;
+COMMENT ON FUNCTION crm.register_dump_filter(text, text, text) IS 'Has a dump carry only the rows of a table that a WHERE clause names. Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.register_partitioned(parent text, column_of text, span text, index_ddl text[]) RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.partitioned AS p (parent, column_of, span, index_ddl) VALUES ($1, $2, $3, $4)
+	ON CONFLICT (parent) DO UPDATE SET
+		column_of = EXCLUDED.column_of, span = EXCLUDED.span, index_ddl = EXCLUDED.index_ddl;
+END;
+COMMENT ON FUNCTION crm.register_partitioned(text, text, text, text[]) IS 'Names a table that crm.make_partitions() serves. Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.run_hooks(point text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hook record;
+BEGIN
+	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = run_hooks.point ORDER BY h.position LOOP
+		EXECUTE format('SELECT %s()', hook.function);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.run_hooks(text) IS 'Calls every function of a point that takes no argument, in the order of the rooms.';
+
+SELECT crm.register_undumped('crm.activation', 'a copy must not act');
+SELECT crm.register_undumped('crm.clock_state', 'a copy starts at real time');
+SELECT crm.register_undumped('crm.hook', 'rows of code');
+SELECT crm.register_undumped('crm.foreign_key', 'rows of code');
+SELECT crm.register_undumped('crm.dump_rule', 'rows of code');
+SELECT crm.register_undumped('crm.partitioned', 'rows of code');
+SELECT crm.register_undumped('crm.granted', 'rows of code');
+
+-- ---- partitions ------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.make_partitions(parent regclass, from_at timestamptz, to_at timestamptz) RETURNS integer
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+	rule   crm.partitioned;
+	lower_ timestamptz;
+	upper_ timestamptz;
+	name   text;
+	ddl    text;
+	made   integer := 0;
+BEGIN
+	SELECT p.* INTO rule FROM crm.partitioned p WHERE p.parent::regclass = make_partitions.parent;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('table %s is not one that crm cuts by time', make_partitions.parent),
+			HINT = 'SELECT parent FROM crm.partitioned lists them.';
+	END IF;
+	IF NOT (isfinite(from_at) AND isfinite(to_at)) OR to_at < from_at OR to_at - from_at > interval '10 years' THEN
+		RAISE EXCEPTION USING ERRCODE = '22008',
+			MESSAGE = format('cannot make partitions of %s from %s to %s', make_partitions.parent, from_at, to_at),
+			HINT = 'Give two finite times in order, at most ten years apart.';
+	END IF;
+	lower_ := date_trunc(rule.span, from_at);
+	WHILE lower_ <= to_at LOOP
+		upper_ := lower_ + ('1 ' || rule.span)::interval;
+		name := (SELECT c.relname FROM pg_class c WHERE c.oid = make_partitions.parent)
+			|| to_char(lower_, CASE rule.span WHEN 'day' THEN '_YYYYMMDD' ELSE '_YYYYMM' END);
+		IF to_regclass('crm.' || quote_ident(name)) IS NULL THEN
+			-- Another session may be making it: the loser finds it made.
+			PERFORM pg_advisory_xact_lock('crm.partitioned'::regclass::oid::integer, hashtext(name));
+			IF to_regclass('crm.' || quote_ident(name)) IS NULL THEN
+				EXECUTE format('CREATE TABLE crm.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE)',
+					name, make_partitions.parent);
+				EXECUTE format('COMMENT ON TABLE crm.%I IS %L', name, format('Part of %s; reach it through that name.', make_partitions.parent));
+				FOREACH ddl IN ARRAY rule.index_ddl LOOP
+					EXECUTE format(ddl, name);
+				END LOOP;
+				EXECUTE format('ALTER TABLE %s ATTACH PARTITION crm.%I FOR VALUES FROM (%L) TO (%L)',
+					make_partitions.parent, name, lower_, upper_);
+				made := made + 1;
+			END IF;
+		END IF;
+		lower_ := upper_;
+	END LOOP;
+	RETURN made;
+END
+$$;
+COMMENT ON FUNCTION crm.make_partitions(regclass, timestamptz, timestamptz) IS 'Makes the missing parts of a table of crm.partitioned between two times, with their indexes; returns how many. Errors: 22023 unknown table, 22008 unusable times.';
+
+CREATE OR REPLACE FUNCTION crm.partitions_ahead() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	rule crm.partitioned;
+BEGIN
+	FOR rule IN SELECT * FROM crm.partitioned LOOP
+		PERFORM crm.make_partitions(rule.parent::regclass, least(crm.now(), pg_catalog.now()) - interval '1 month',
+			greatest(crm.now(), pg_catalog.now()) + CASE rule.span WHEN 'day' THEN interval '7 days' ELSE interval '2 months' END);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.partitions_ahead() IS 'Makes the partitions that the next weeks need; called by crm.activate() and by the courier.';
+SELECT crm.register_hook('activate', 'core', 'crm.partitions_ahead');
+SELECT crm.register_hook('maintain', 'core', 'crm.partitions_ahead');
+
+-- ---- the clock -------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.set_now(at timestamptz, rate double precision DEFAULT 1) RETURNS timestamptz
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hook  record;
+	floor timestamptz;
+BEGIN
+	IF at IS NULL OR NOT isfinite(at) OR at < timestamptz '1990-01-01 00:00Z' OR at > timestamptz '2200-01-01 00:00Z' THEN
+		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('cannot set the business clock to %s', coalesce(at::text, 'NULL')),
+			HINT = 'Give a time between 1990 and 2200.';
+	END IF;
+	IF rate IS NULL OR NOT (rate >= 0 AND rate <= 100000) THEN
+		RAISE EXCEPTION USING ERRCODE = '22003', MESSAGE = format('cannot run the business clock at rate %s', coalesce(rate::text, 'NULL')),
+			HINT = 'Give a number from 0 (stands still) to 100000.';
+	END IF;
+	PERFORM crm.run_hooks('clock_check');
+	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'clock_floor' LOOP
+		EXECUTE format('SELECT %s()', hook.function) INTO floor;
+		IF at < floor THEN
+			RAISE EXCEPTION USING ERRCODE = '22008',
+				MESSAGE = format('cannot set the business clock to %s: facts are known until %s', at, floor),
+				HINT = 'The clock never goes back below what is already known; give a later time.';
+		END IF;
+	END LOOP;
+	INSERT INTO crm.clock_state AS c (base_real, base_business, rate) VALUES (pg_catalog.now(), at, set_now.rate)
+	ON CONFLICT (only_row) DO UPDATE SET base_real = EXCLUDED.base_real, base_business = EXCLUDED.base_business, rate = EXCLUDED.rate;
+	RETURN crm.now();
+END
+$$;
+COMMENT ON FUNCTION crm.set_now(timestamptz, double precision) IS 'Moves the business clock of this database to a time and gives it a pace (business seconds in a real second). For tests and demonstrations: refused in live mode with an integration beyond loopback, and below the last known fact. Errors: 22008, 22003, 55000.';
+
+CREATE OR REPLACE FUNCTION crm.reset_now() RETURNS timestamptz
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hook  record;
+	floor timestamptz;
+BEGIN
+	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'clock_floor' LOOP
+		EXECUTE format('SELECT %s()', hook.function) INTO floor;
+		IF pg_catalog.now() < floor THEN
+			RAISE EXCEPTION USING ERRCODE = '22008',
+				MESSAGE = format('cannot return to real time: facts are known until %s', floor),
+				HINT = 'The clock never goes back below what is already known.';
+		END IF;
+	END LOOP;
+	DELETE FROM crm.clock_state;
+	RETURN crm.now();
+END
+$$;
+COMMENT ON FUNCTION crm.reset_now() IS 'Returns the business clock to real time. Error 22008 where facts of a later business time are known.';
+
+-- ---- activation ------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.mark_database(courier boolean) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF courier THEN
+		EXECUTE format('ALTER DATABASE %I SET crm.courier = on', current_database());
+	ELSE
+		EXECUTE format('ALTER DATABASE %I RESET crm.courier', current_database());
+	END IF;
+	PERFORM crm.poke_launcher();
+END
+$$;
+COMMENT ON FUNCTION crm.mark_database(boolean) IS 'Leaves or takes the mark by which the launcher finds this database. It grants nothing: what may be sent stands in crm.activation.';
+
+CREATE OR REPLACE FUNCTION crm.foreign_key_offenders() RETURNS TABLE (child text, child_column text, parent text, values_found text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	k crm.foreign_key;
+BEGIN
+	FOR k IN SELECT * FROM crm.foreign_key f WHERE f.parent IS NOT NULL ORDER BY 1, 2 LOOP
+		child := k.child; child_column := k.child_column; parent := k.parent;
+		EXECUTE format(
+			'SELECT string_agg(v, '', '') FROM (SELECT DISTINCT c.%1$I::text AS v FROM %2$s c '
+			'WHERE c.%1$I IS NOT NULL AND NOT EXISTS (SELECT FROM %3$s p WHERE p.%4$I = c.%1$I) ORDER BY 1 LIMIT 10) s',
+			k.child_column, k.child, k.parent, k.parent_column) INTO values_found;
+		IF values_found IS NOT NULL THEN
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.foreign_key_offenders() IS 'References to rows that are not there, by table and column, the first ten values each; no row where all is whole.';
+
+CREATE OR REPLACE FUNCTION crm.add_foreign_keys() RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	k    crm.foreign_key;
+	name text;
+	made integer := 0;
+BEGIN
+	FOR k IN SELECT * FROM crm.foreign_key f WHERE f.parent IS NOT NULL ORDER BY 1, 2 LOOP
+		name := split_part(k.child, '.', 2) || '_' || k.child_column || '_fkey';
+		IF NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = k.child::regclass AND c.contype = 'f' AND c.conname = name) THEN
+			EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES %s (%I) ON DELETE %s NOT VALID',
+				k.child, name, k.child_column, k.parent, k.parent_column, k.on_delete);
+			EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', name, k.child, 'Added by crm.activate(), from crm.foreign_key.');
+			made := made + 1;
+		END IF;
+	END LOOP;
+	RETURN made;
+END
+$$;
+COMMENT ON FUNCTION crm.add_foreign_keys() IS 'Adds the foreign keys of crm.foreign_key that are not there, unvalidated; returns how many.';
+
+CREATE OR REPLACE FUNCTION crm.validate_keys() RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	c    record;
+	done integer := 0;
+BEGIN
+	FOR c IN
+		SELECT con.conrelid::regclass AS child, con.conname
+		FROM pg_constraint con
+		JOIN crm.foreign_key k ON k.parent IS NOT NULL AND k.child::regclass = con.conrelid
+			AND con.conname = split_part(k.child, '.', 2) || '_' || k.child_column || '_fkey'
+		WHERE con.contype = 'f' AND NOT con.convalidated
+		ORDER BY 1, 2
+	LOOP
+		EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.child, c.conname);
+		done := done + 1;
+	END LOOP;
+	RETURN done;
+END
+$$;
+COMMENT ON FUNCTION crm.validate_keys() IS 'Validates the foreign keys that crm.activate() or an update added; returns how many.';
+
+CREATE OR REPLACE FUNCTION crm.activate(mode text DEFAULT 'live', hosts text[] DEFAULT NULL) RETURNS text
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+	offender record;
+	words    text := '';
+	preload  text;
+	b        record;
+BEGIN
+	IF mode IS NULL OR mode NOT IN ('live', 'sandbox', 'off') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown mode: %s', coalesce(quote_literal(mode), 'NULL')),
+			HINT = 'Use ''live'', ''sandbox'' or ''off''.';
+	END IF;
+	IF NOT crm.is_preloaded() THEN
+		preload := current_setting('shared_preload_libraries');
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'crm is not in shared_preload_libraries',
+			DETAIL = 'Without it no courier runs and no commit wakes one.',
+			HINT = format('Add this line to postgresql.conf and restart: shared_preload_libraries = ''%s''',
+				CASE WHEN preload = '' THEN 'crm' ELSE preload || ',crm' END);
+	END IF;
+	IF crm.version() <> (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'crm') THEN
+		RAISE EXCEPTION USING ERRCODE = '55000',
+			MESSAGE = format('the loaded library is version %s, the extension is %s', crm.version(),
+				(SELECT e.extversion FROM pg_extension e WHERE e.extname = 'crm')),
+			HINT = 'Run ALTER EXTENSION crm UPDATE, or restart the server where the library is the older one.';
+	END IF;
+	FOR offender IN SELECT * FROM crm.foreign_key_offenders() LOOP
+		words := words || format('%s.%s names %s that %s does not have. ', offender.child, offender.child_column,
+			offender.values_found, offender.parent);
+	END LOOP;
+	IF words <> '' THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = 'rows refer to rows that are not there', DETAIL = rtrim(words),
+			HINT = 'The restore was not whole. Restore again into a new database, or mend these rows; crm.foreign_key_offenders() lists them.';
+	END IF;
+	PERFORM crm.add_foreign_keys();
+	PERFORM crm.validate_keys();
+	PERFORM crm.run_hooks('activate');
+	PERFORM crm.run_hooks('ship');
+	SELECT * INTO b FROM crm.binding();
+	INSERT INTO crm.activation AS a (mode, system_identifier, timeline, machine, data_directory, database_oid, hosts)
+	VALUES (activate.mode, b.system_identifier, b.timeline, b.machine, b.data_directory, b.database_oid, activate.hosts)
+	ON CONFLICT (only_row) DO UPDATE SET
+		mode = EXCLUDED.mode, system_identifier = EXCLUDED.system_identifier, timeline = EXCLUDED.timeline,
+		machine = EXCLUDED.machine, data_directory = EXCLUDED.data_directory, database_oid = EXCLUDED.database_oid,
+		hosts = EXCLUDED.hosts, activated_at = EXCLUDED.activated_at, activated_by = EXCLUDED.activated_by;
+	PERFORM crm.mark_database(true);
+	PERFORM crm.wake();
+	RETURN crm.mode();
+END
+$$;
+COMMENT ON FUNCTION crm.activate(text, text[]) IS 'Lets this database act, here and nowhere else: proves and adds the foreign keys, makes partitions, ships rules and kinds, and starts the couriers. mode: live, sandbox (everything goes to named test recipients) or off. hosts: names of machines on which a planned promotion stays active. Returns the mode in force. Errors: 22023 mode, 55000 no preload or versions differ, 23503 a restore that is not whole.';
+
+CREATE OR REPLACE FUNCTION crm.deactivate() RETURNS text
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM crm.activation;
+	PERFORM crm.mark_database(false);
+	RETURN crm.mode();
+END
+$$;
+COMMENT ON FUNCTION crm.deactivate() IS 'Takes the activation back: no effect, no courier, nothing leaves. Facts stay. Returns off.';
+
+-- ---- health ----------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.health_core() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	problem text := crm.activation_problem();
+BEGIN
+	IF problem IS NOT NULL THEN
+		RETURN QUERY SELECT 'warning', 'activation', 'This database does not act: ' || problem || '.',
+			'If it is meant to, SELECT crm.activate();', NULL::timestamptz;
+	ELSIF crm.mode() <> 'live' THEN
+		RETURN QUERY SELECT 'notice', 'mode', format('The mode is %s.', crm.mode()),
+			CASE WHEN (SELECT a.mode FROM crm.activation a) = 'live' THEN 'The setting crm.mode lowers it.'
+			ELSE 'SELECT crm.activate(''live''); when it is meant to be.' END, (SELECT a.activated_at FROM crm.activation a);
+	END IF;
+	IF NOT crm.is_preloaded() THEN
+		RETURN QUERY SELECT 'error', 'preload', 'The server runs without crm in shared_preload_libraries.',
+			'Add it to postgresql.conf and restart.', NULL::timestamptz;
+	END IF;
+	RETURN QUERY
+		SELECT 'error', 'version', format('The loaded library is version %s, the extension is %s.', crm.version(), e.extversion),
+			'Run ALTER EXTENSION crm UPDATE, or restart the server.', NULL::timestamptz
+		FROM pg_extension e WHERE e.extname = 'crm' AND e.extversion <> crm.version();
+	RETURN QUERY
+		SELECT 'notice', 'clock', format('The business clock is moved: it is %s.', crm.clock()),
+			'SELECT crm.reset_now(); returns to real time.', c.base_real
+		FROM crm.clock_state c;
+	RETURN QUERY
+		SELECT 'notice', 'roles', format('Members of crm_owner, as good as superusers: %s.', string_agg(m.rolname, ', ' ORDER BY m.rolname)),
+			'Keep this list short.', NULL::timestamptz
+		FROM pg_auth_members am
+		JOIN pg_roles o ON o.oid = am.roleid AND o.rolname = 'crm_owner'
+		JOIN pg_roles m ON m.oid = am.member
+		HAVING count(*) > 0;
+	RETURN QUERY
+		SELECT 'warning', 'dump', format('Table %s has a %s of yours that no dump carries: %s.', x.tab, x.kind, x.name),
+			'Keep it in a script of your own, to run after a restore.', NULL::timestamptz
+		FROM (
+			SELECT t.tgrelid::regclass AS tab, 'trigger' AS kind, t.tgname::text AS name, t.oid, 'pg_trigger'::regclass AS class
+			FROM pg_trigger t WHERE NOT t.tgisinternal
+			UNION ALL
+			SELECT p.polrelid::regclass, 'policy', p.polname::text, p.oid, 'pg_policy'::regclass FROM pg_policy p
+		) x
+		JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = x.tab AND d.deptype = 'e'
+		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+		WHERE obj_description(x.oid, x.class::text::name) IS NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.health_core() IS 'Rows of crm.health about activation, preload, versions, clock, roles and objects that no dump carries.';
+SELECT crm.register_hook('health', 'core', 'crm.health_core');
+
+CREATE OR REPLACE FUNCTION crm.health_rows() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hook record;
+BEGIN
+	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'health' ORDER BY h.position LOOP
+		RETURN QUERY EXECUTE format('SELECT * FROM %s()', hook.function);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.health_rows() IS 'What crm.health shows.';
+
+CREATE OR REPLACE VIEW crm.health AS
+	SELECT h.severity, h.subject, h.message, h.hint, h.since FROM crm.health_rows() h;
+COMMENT ON VIEW crm.health IS 'What is wrong and what to do, in words; empty = all is well. severity: error, warning, notice. since: real time, where known. Claims 9, 11.';
+COMMENT ON COLUMN crm.health.severity IS 'error, warning or notice.';
+COMMENT ON COLUMN crm.health.subject IS 'What it is about: activation, an integration''s name, …';
+COMMENT ON COLUMN crm.health.message IS 'What is so.';
+COMMENT ON COLUMN crm.health.hint IS 'What to do.';
+COMMENT ON COLUMN crm.health.since IS 'Since when, real time.';
+
+CREATE OR REPLACE FUNCTION crm.selftest() RETURNS TABLE (promise text, ok boolean, evidence text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hook record;
+BEGIN
+	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'selftest' ORDER BY h.position LOOP
+		RETURN QUERY EXECUTE format('SELECT * FROM %s()', hook.function);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.selftest() IS 'A row for each promise of the design that this database can prove, with evidence. Claim 16.';
+
+CREATE OR REPLACE FUNCTION crm.selftest_core() RETURNS TABLE (promise text, ok boolean, evidence text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY SELECT 'foreign keys hold', NOT EXISTS (SELECT FROM crm.foreign_key_offenders()),
+		coalesce((SELECT string_agg(format('%s.%s: %s', o.child, o.child_column, o.values_found), '; ') FROM crm.foreign_key_offenders() o),
+			format('%s keys looked at', (SELECT count(*) FROM crm.foreign_key k WHERE k.parent IS NOT NULL)));
+	RETURN QUERY
+		SELECT 'every trigger is there and enabled', count(*) FILTER (WHERE t.tgenabled <> 'O') = 0,
+			coalesce(string_agg(format('%s on %s is not enabled', t.tgname, t.tgrelid::regclass), '; ') FILTER (WHERE t.tgenabled <> 'O'),
+				format('%s triggers', count(*)))
+		FROM pg_trigger t
+		JOIN pg_class c ON c.oid = t.tgrelid
+		WHERE c.relnamespace = 'crm'::regnamespace AND NOT t.tgisinternal;
+END
+$$;
+COMMENT ON FUNCTION crm.selftest_core() IS 'Rows of crm.selftest() about foreign keys and triggers.';
+SELECT crm.register_hook('selftest', 'core', 'crm.selftest_core');

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.c
+ *	  The settings of crm, sorted by name.  Each is documented here and, in
+ *	  the same words, in docs/dba.md.
+ *
+ * What must not travel with a dump (whether this database is live) is a row
+ * and no setting.  crm.courier and crm.listener are marks that
+ * crm.activate() and crm.listen() leave on the database for the launcher,
+ * which reads them from pg_db_role_setting; their value in a session says
+ * nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "core/core.h"
+
+/* longest time in milliseconds that one claim or settle may take */
+int			crm_guc_claim_timeout_ms = 30000;
+
+/* how many couriers serve a database */
+int			crm_guc_couriers = 1;
+
+/* longest sleep of a courier that nobody wakes, in milliseconds */
+int			crm_guc_fallback_ms = 10000;
+
+/* upper bound of what may leave; crm.activate() decides below it */
+int			crm_guc_mode = CRM_LIVE;
+
+static bool guc_courier_mark = false;
+static char *guc_listener_mark = NULL;
+
+static const struct config_enum_entry mode_options[] = {
+	{"off", CRM_OFF, false},
+	{"sandbox", CRM_SANDBOX, false},
+	{"live", CRM_LIVE, false},
+	{NULL, 0, false}
+};
+
+void
+crm_guc_init(void)
+{
+	DefineCustomIntVariable("crm.claim_timeout",
+							"Longest time that a courier's claim or settle may take.",
+							"A longer one is cancelled and tried again; nothing is sent twice by that.",
+							&crm_guc_claim_timeout_ms,
+							30000, 100, 600000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("crm.courier",
+							 "Mark of a database that crm.activate() has switched on.",
+							 "Read by the launcher from ALTER DATABASE; its value in a session has no effect.",
+							 &guc_courier_mark,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("crm.couriers",
+							"Number of couriers of a database.",
+							"Each integration is served by one of them at a time.",
+							&crm_guc_couriers,
+							1, 1, 8,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("crm.fallback_interval",
+							"Longest sleep of a courier that nobody wakes.",
+							"A commit wakes it at once; this bound serves COMMIT PREPARED and lost signals.",
+							&crm_guc_fallback_ms,
+							10000, 100, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("crm.listener",
+							   "Address and port of this database's listener.",
+							   "Set by crm.listen(); read by the launcher from ALTER DATABASE.",
+							   &guc_listener_mark,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("crm.mode",
+							 "Upper bound of what may leave the database.",
+							 "live leaves the decision to crm.activate(); sandbox and off lower it.",
+							 &crm_guc_mode,
+							 CRM_LIVE, mode_options,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("crm");
+}

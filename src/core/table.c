@@ -1,0 +1,61 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *	  Small things about our own tables: finding one, and the trigger that
+ *	  keeps an append-only one as it is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "core/core.h"
+
+PG_FUNCTION_INFO_V1(crm_append_only);
+
+/* The oid of crm.NAME, or InvalidOid where the extension is not. */
+Oid
+crm_table(const char *name)
+{
+	Oid			schema = get_namespace_oid("crm", true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+/*
+ * crm.append_only(): refuses UPDATE, DELETE and TRUNCATE.  It asks no guard:
+ * a restore only inserts.
+ */
+Datum
+crm_append_only(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	const char *what;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("crm.append_only() is a trigger function"),
+				 errhint("Use it in CREATE TRIGGER … BEFORE UPDATE OR DELETE OR TRUNCATE … FOR EACH STATEMENT.")));
+
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		what = "UPDATE";
+	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		what = "DELETE";
+	else if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+		what = "TRUNCATE";
+	else
+		return PointerGetDatum(NULL);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s of table \"%s.%s\" is refused: it is append-only", what,
+					get_namespace_name(RelationGetNamespace(data->tg_relation)),
+					RelationGetRelationName(data->tg_relation)),
+			 errhint("Add a row that corrects the earlier one; history is never rewritten.")));
+}

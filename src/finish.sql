@@ -1,0 +1,177 @@
+-- The end of an installation and of every update: owners, rights, dump marks. Rights live here and nowhere
+-- else. An object gets them once, when it is new (crm.granted); a DBA's own grants on it stay his.
+-- OWNER comes before GRANT, or every dump would carry a REVOKE in the installer's name.
+
+DO $$
+DECLARE
+	-- Definer functions that need the installing superuser: they ALTER DATABASE.
+	of_superuser constant text[] := ARRAY['crm.mark_database(boolean)', 'crm.listen(integer,text)'];
+	o record;
+BEGIN
+	FOR o IN
+		SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, c.oid::pg_catalog.regclass::text AS name
+		FROM pg_catalog.pg_depend d
+		JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+		JOIN pg_catalog.pg_class c ON c.oid = d.objid
+		WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
+			AND c.relkind IN ('r', 'p', 'S', 'v') AND c.relowner <> 'crm_owner'::pg_catalog.regrole
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend i WHERE i.classid = d.classid AND i.objid = c.oid AND i.deptype IN ('a', 'i') AND c.relkind = 'S')
+	LOOP
+		EXECUTE pg_catalog.format('ALTER %s %s OWNER TO crm_owner', o.kind, o.name);
+	END LOOP;
+	FOR o IN
+		SELECT p.oid::pg_catalog.regprocedure::text AS name
+		FROM pg_catalog.pg_depend d
+		JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+		JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+		WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.deptype = 'e'
+			AND p.prosecdef AND p.proowner <> 'crm_owner'::pg_catalog.regrole
+			AND p.oid::pg_catalog.regprocedure::text <> ALL (of_superuser)
+	LOOP
+		EXECUTE pg_catalog.format('ALTER ROUTINE %s OWNER TO crm_owner', o.name);
+	END LOOP;
+END
+$$;
+
+-- What is new gets clean rights: nothing to PUBLIC and nothing by default privileges of the installer.
+DO $$
+DECLARE
+	o     record;
+	guest record;
+BEGIN
+	FOR o IN
+		SELECT i.type AS kind, i.identity, a.acl, d.classid, d.objid
+		FROM pg_catalog.pg_depend d
+		JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+		CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
+		CROSS JOIN LATERAL (
+			SELECT CASE d.classid
+				WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN (SELECT c.relacl FROM pg_catalog.pg_class c WHERE c.oid = d.objid)
+				WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN (SELECT p.proacl FROM pg_catalog.pg_proc p WHERE p.oid = d.objid)
+				WHEN 'pg_catalog.pg_namespace'::pg_catalog.regclass THEN (SELECT n.nspacl FROM pg_catalog.pg_namespace n WHERE n.oid = d.objid)
+				WHEN 'pg_catalog.pg_type'::pg_catalog.regclass THEN (SELECT t.typacl FROM pg_catalog.pg_type t WHERE t.oid = d.objid)
+			END AS acl) a
+		WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+			AND i.type IN ('table', 'view', 'sequence', 'function', 'procedure', 'aggregate', 'schema')
+			AND NOT EXISTS (SELECT FROM crm.granted g WHERE g.kind = i.type AND g.identity = i.identity)
+	LOOP
+		IF o.kind IN ('function', 'procedure', 'aggregate') THEN
+			EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', o.objid::pg_catalog.regprocedure);
+		END IF;
+		FOR guest IN
+			SELECT DISTINCT x.grantee::pg_catalog.regrole::text AS name
+			FROM pg_catalog.aclexplode(o.acl) x
+			WHERE x.grantee <> 0 AND x.grantee <> x.grantor
+		LOOP
+			EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s',
+				CASE o.kind WHEN 'view' THEN 'TABLE' WHEN 'procedure' THEN 'ROUTINE' WHEN 'aggregate' THEN 'ROUTINE'
+					WHEN 'function' THEN 'ROUTINE' ELSE pg_catalog.upper(o.kind) END,
+				CASE WHEN o.kind IN ('function', 'procedure', 'aggregate') THEN o.objid::pg_catalog.regprocedure::text ELSE o.identity END,
+				guest.name);
+		END LOOP;
+	END LOOP;
+END
+$$;
+
+-- The one list of rights. object: a name, or a pattern of LIKE; a function by its name without arguments.
+DO $$
+DECLARE
+	g record;
+	o record;
+BEGIN
+	FOR g IN
+		SELECT v.kind, v.pattern, v.rights, v.roles FROM (VALUES
+			-- kind, name or pattern, rights, roles
+			('schema',   'crm',                       'USAGE',              'crm_owner, crm_courier, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_gateway, crm_integrator'),
+			('schema',   'crm',                       'CREATE',             'crm_owner'),
+			('schema',   'crm_bi',                    'USAGE',              'crm_owner, crm_manager, crm_head, crm_director, crm_bi_reader'),
+			('schema',   'crm_bi',                    'CREATE',             'crm_owner'),
+			('schema',   'crm_erp',                   'USAGE',              'crm_owner, crm_erp_writer, crm_director'),
+			('schema',   'crm_erp',                   'CREATE',             'crm_owner'),
+			-- harmless to everyone who may enter the schema
+			('function', 'crm.version',               'EXECUTE',            'PUBLIC'),
+			('function', 'crm.is_preloaded',          'EXECUTE',            'PUBLIC'),
+			('function', 'crm.mode',                  'EXECUTE',            'PUBLIC'),
+			('function', 'crm.guard',                 'EXECUTE',            'PUBLIC'),
+			('function', 'crm.now',                   'EXECUTE',            'PUBLIC'),
+			('function', 'crm.clock',                 'EXECUTE',            'PUBLIC'),
+			('function', 'crm.monotonic_ms',          'EXECUTE',            'PUBLIC'),
+			('function', 'crm.wake',                  'EXECUTE',            'crm_owner, crm_courier, crm_manager, crm_head, crm_director, crm_erp_writer, crm_integrator'),
+			-- activation and health
+			('function', 'crm.%',                     'EXECUTE',            'crm_owner'),
+			('function', 'crm_bi.%',                  'EXECUTE',            'crm_owner'),
+			('function', 'crm_erp.%',                 'EXECUTE',            'crm_owner, crm_erp_writer'),
+			('function', 'crm.health_rows',           'EXECUTE',            'crm_director, crm_bi_reader'),
+			('table',    'crm.health',                'SELECT',             'crm_director, crm_bi_reader'),
+			('table',    'crm_bi.%',                  'SELECT',             'crm_bi_reader, crm_director'),
+			('table',    'crm_erp.%',                 'SELECT',             'crm_erp_writer')
+		) AS v(kind, pattern, rights, roles)
+	LOOP
+		FOR o IN
+			SELECT CASE WHEN g.kind = 'function' THEN d.objid::pg_catalog.regprocedure::text ELSE i.identity END AS name
+			FROM pg_catalog.pg_depend d
+			JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+			CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
+			WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+				AND CASE g.kind
+					WHEN 'schema' THEN i.type = 'schema'
+					WHEN 'table' THEN i.type IN ('table', 'view')
+					WHEN 'sequence' THEN i.type = 'sequence'
+					ELSE i.type IN ('function', 'procedure', 'aggregate') END
+				AND pg_catalog.split_part(i.identity, '(', 1) LIKE g.pattern
+				AND NOT EXISTS (SELECT FROM crm.granted x WHERE x.kind = i.type AND x.identity = i.identity)
+		LOOP
+			EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %s', g.rights,
+				CASE g.kind WHEN 'function' THEN 'ROUTINE' ELSE pg_catalog.upper(g.kind) END, o.name, g.roles);
+		END LOOP;
+	END LOOP;
+END
+$$;
+
+-- PostGIS stays where the DBA put it; our roles may use it there.
+DO $$
+DECLARE
+	place text;
+BEGIN
+	SELECT n.nspname INTO place
+	FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+	WHERE e.extname = 'postgis';
+	IF place NOT IN ('public', 'pg_catalog') THEN
+		EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO crm_owner, crm_courier, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_gateway, crm_integrator', place);
+	END IF;
+	EXECUTE pg_catalog.format('GRANT SELECT ON %I.spatial_ref_sys TO crm_owner, crm_courier, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_gateway, crm_integrator', place);
+END
+$$;
+
+INSERT INTO crm.granted (kind, identity)
+SELECT i.type, i.identity
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
+WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+ON CONFLICT DO NOTHING;
+
+-- What a dump carries: every table and sequence of ours, but for the rules of crm.dump_rule.
+DO $$
+DECLARE
+	t record;
+BEGIN
+	FOR t IN
+		SELECT c.oid, r.condition
+		FROM pg_catalog.pg_depend d
+		JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
+		JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'p', 'S')
+		LEFT JOIN crm.dump_rule r ON r.table_name = c.oid::pg_catalog.regclass::text
+		-- a sequence goes with its table
+		LEFT JOIN pg_catalog.pg_depend own ON c.relkind = 'S' AND own.classid = d.classid AND own.objid = c.oid
+			AND own.refclassid = d.classid AND own.deptype IN ('a', 'i')
+		LEFT JOIN crm.dump_rule owner_rule ON owner_rule.table_name = own.refobjid::pg_catalog.regclass::text
+		WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
+			AND (r.table_name IS NULL OR r.condition IS NOT NULL)
+			AND (owner_rule.table_name IS NULL OR owner_rule.condition IS NOT NULL)
+		ORDER BY c.oid
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(t.oid::pg_catalog.regclass, coalesce(t.condition, ''));
+	END LOOP;
+END
+$$;
