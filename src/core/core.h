@@ -41,6 +41,7 @@ extern int	crm_guc_mode;
 extern int	crm_guc_couriers;
 extern int	crm_guc_fallback_ms;
 extern int	crm_guc_claim_timeout_ms;
+extern char *crm_guc_time_zone;
 extern void crm_guc_init(void);
 
 /* module.c: true in a process of a server that preloaded the library */

@@ -16,6 +16,7 @@
 
 #include <limits.h>
 
+#include "pgtime.h"
 #include "utils/guc.h"
 
 #include "core/core.h"
@@ -32,6 +33,9 @@ int			crm_guc_fallback_ms = 10000;
 /* upper bound of what may leave; crm.activate() decides below it */
 int			crm_guc_mode = CRM_LIVE;
 
+/* the plant's time zone */
+char	   *crm_guc_time_zone = NULL;
+
 static bool guc_courier_mark = false;
 static char *guc_listener_mark = NULL;
 
@@ -41,6 +45,17 @@ static const struct config_enum_entry mode_options[] = {
 	{"live", CRM_LIVE, false},
 	{NULL, 0, false}
 };
+
+/* Refuses a zone that the server does not know, at SET and not at the first use. */
+static bool
+check_time_zone(char **newval, void **extra, GucSource source)
+{
+	if (pg_tzset(*newval) != NULL)
+		return true;
+	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
+	GUC_check_errhint("SELECT name FROM pg_timezone_names lists the known ones.");
+	return false;
+}
 
 void
 crm_guc_init(void)
@@ -92,6 +107,14 @@ crm_guc_init(void)
 							 CRM_LIVE, mode_options,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomStringVariable("crm.time_zone",
+							   "Zone of the plant.",
+							   "Business dates, and times that the ERP gives without a zone, are of this zone.",
+							   &crm_guc_time_zone,
+							   "Europe/Moscow",
+							   PGC_USERSET, 0,
+							   check_time_zone, NULL, NULL);
 
 	MarkGUCPrefixReserved("crm");
 }
