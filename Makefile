@@ -102,7 +102,7 @@ rules:           ## house rules that a script can check
 	@.ci/check
 
 update-check:    ## fresh and updated databases have the same fingerprint
-	@test/update/check
+	@test/run 010_update
 
 indent:          ## pgindent over our C files
 	@.ci/indent
