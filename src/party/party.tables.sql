@@ -250,7 +250,6 @@ CREATE TABLE crm.consent (
 	purpose text NOT NULL,
 	given_at timestamptz NOT NULL DEFAULT crm.now(),
 	wording text NOT NULL,
-	wording_hash bytea NOT NULL GENERATED ALWAYS AS (sha256(convert_to(wording, 'UTF8'))) STORED,
 	form text,
 	page text,
 	address inet,
@@ -269,7 +268,6 @@ COMMENT ON COLUMN crm.consent.contact_id IS 'crm.contact.id';
 COMMENT ON COLUMN crm.consent.purpose IS 'processing (personal data) or advertising; the one does not hold for the other';
 COMMENT ON COLUMN crm.consent.given_at IS 'When it was given';
 COMMENT ON COLUMN crm.consent.wording IS 'The exact text that was agreed to';
-COMMENT ON COLUMN crm.consent.wording_hash IS 'SHA-256 of the wording in UTF-8';
 COMMENT ON COLUMN crm.consent.form IS 'Which form or paper';
 COMMENT ON COLUMN crm.consent.page IS 'Page on which the form stood';
 COMMENT ON COLUMN crm.consent.address IS 'Network address it was given from';
