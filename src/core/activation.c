@@ -15,7 +15,7 @@
  * live database keeps it live, and every copy has another oid or differs in
  * one of the other parts.
  *
- * The row is read by a scan of its heap, with no SQL and no cache: 3 µs, and
+ * The row is read by a scan of its heap, with no SQL and no cache: 3 us, and
  * true within the transaction that activates.
  *
  *-------------------------------------------------------------------------

@@ -41,7 +41,7 @@ crm_append_only(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("crm.append_only() is a trigger function"),
-				 errhint("Use it in CREATE TRIGGER … BEFORE UPDATE OR DELETE OR TRUNCATE … FOR EACH STATEMENT.")));
+				 errhint("Use it in CREATE TRIGGER ... BEFORE UPDATE OR DELETE OR TRUNCATE ... FOR EACH STATEMENT.")));
 
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 		what = "UPDATE";

@@ -132,7 +132,8 @@ crm_message_mime_build(PG_FUNCTION_ARGS)
 		letter.html = checked_body("html", utf8_argument(PG_GETARG_DATUM(4)));
 	letter.message_id = checked_message_id(utf8_argument(PG_GETARG_DATUM(5)));
 	letter.date = TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(6)) ? -1 :
-		timestamptz_to_time_t(PG_GETARG_TIMESTAMPTZ(6));
+		timestamptz_to_time_t (PG_GETARG_TIMESTAMPTZ(6));
+
 	if (letter.date < 0 || letter.date > LAST_DATE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
