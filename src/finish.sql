@@ -136,10 +136,12 @@ BEGIN
 	SELECT n.nspname INTO place
 	FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 	WHERE e.extname = 'postgis';
-	IF place NOT IN ('public', 'pg_catalog') THEN
+	IF NOT pg_catalog.has_schema_privilege('crm_eval', place, 'USAGE') THEN
 		EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO crm_owner, crm_courier, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_gateway, crm_integrator', place);
 	END IF;
-	EXECUTE pg_catalog.format('GRANT SELECT ON %I.spatial_ref_sys TO crm_owner, crm_courier, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_gateway, crm_integrator', place);
+	IF NOT pg_catalog.has_table_privilege('crm_eval', pg_catalog.format('%I.spatial_ref_sys', place), 'SELECT') THEN
+		EXECUTE pg_catalog.format('GRANT SELECT ON %I.spatial_ref_sys TO crm_owner, crm_courier, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_gateway, crm_integrator', place);
+	END IF;
 END
 $$;
 

@@ -24,10 +24,8 @@ GRANT SELECT ON erp.document TO PUBLIC;
 SQL
 my $others = sub {
 	my $out = '';
-	IPC::Run::run([ 'pg_dump', '-d', $node->connstr('plant'), '-N', 'crm', '-N', 'crm_bi', '-N', 'crm_erp' ], '>', \$out) or die;
+	IPC::Run::run([ 'pg_dump', '-d', $node->connstr('plant'), '-n', 'erp', '-n', 'public' ], '>', \$out) or die;
 	$out =~ s/^\\(un)?restrict .*$//mg;      # a random word of each run
-	$out =~ s/^-- Name: EXTENSION crm;.*?\n\n\n//msg;
-	$out =~ s/^--\n-- Name: crm; Type: EXTENSION.*?;\n\n\n//msg;
 	return $out;
 };
 my $before = $others->();
