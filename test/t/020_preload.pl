@@ -24,7 +24,12 @@ GRANT SELECT ON erp.document TO PUBLIC;
 SQL
 my $others = sub {
 	my $out = '';
-	IPC::Run::run([ 'pg_dump', '-d', $node->connstr('plant'), '-n', 'erp', '-n', 'public' ], '>', \$out) or die;
+	foreach my $schema ('erp', 'public')
+	{
+		my $dump = '';
+		IPC::Run::run([ 'pg_dump', '-d', $node->connstr('plant'), '-n', $schema ], '>', \$dump) or die;
+		$out .= $dump;
+	}
 	$out =~ s/^\\(un)?restrict .*$//mg;      # a random word of each run
 	return $out;
 };
