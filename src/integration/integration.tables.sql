@@ -1,0 +1,262 @@
+-- integration: the outside services, how each is spoken to, and what could not be read.
+-- State only; the functions are in integration.sql.
+
+-- ---- what travels between a kind and the courier ---------------------------------------------------
+
+CREATE TYPE crm.request AS (
+	ref        bigint,
+	method     text,
+	url        text,
+	headers    text[],
+	body       bytea,
+	username   text,
+	password   text,
+	timeout_ms integer,
+	context    jsonb
+);
+COMMENT ON TYPE crm.request IS 'One request to an outside service, made by a kind''s next function and carried by the courier. Nothing in it is kept: the courier holds it in memory until the reply is settled.';
+COMMENT ON COLUMN crm.request.ref IS 'The kind''s own number for the request, given back in the reply: the message''s id for channels, any number for pollers';
+COMMENT ON COLUMN crm.request.method IS 'GET, POST, PUT, DELETE, PATCH, HEAD, or SMTP for a letter';
+COMMENT ON COLUMN crm.request.url IS 'http(s)://host[:port]/path?query, or smtp(s)://host:port/name-for-EHLO. Never with a password in it';
+COMMENT ON COLUMN crm.request.headers IS 'Header lines "Name: value" without line ends; for SMTP the envelope: "MAIL FROM: a@b", then "RCPT TO: c@d" for each recipient';
+COMMENT ON COLUMN crm.request.body IS 'The bytes sent; for SMTP the whole letter with CR LF line ends; NULL for none';
+COMMENT ON COLUMN crm.request.username IS 'User name for HTTP basic or SMTP authentication; NULL for none';
+COMMENT ON COLUMN crm.request.password IS 'Password that belongs to username; never logged and never kept';
+COMMENT ON COLUMN crm.request.timeout_ms IS 'Milliseconds from the start of the transfer until it is given up; NULL means 30000';
+COMMENT ON COLUMN crm.request.context IS 'Anything the kind wants back with the reply; never sent';
+
+CREATE TYPE crm.reply AS (
+	ref        bigint,
+	status     integer,
+	headers    text,
+	body       bytea,
+	error      text,
+	sent       boolean,
+	elapsed_ms integer,
+	context    jsonb
+);
+COMMENT ON TYPE crm.reply IS 'What came back for one crm.request, given to the kind''s take function.';
+COMMENT ON COLUMN crm.reply.ref IS 'The request''s ref';
+COMMENT ON COLUMN crm.reply.status IS 'HTTP status or SMTP code; 0 when no reply line came';
+COMMENT ON COLUMN crm.reply.headers IS 'Header lines as they came; for SMTP the server''s reply lines';
+COMMENT ON COLUMN crm.reply.body IS 'The reply''s bytes, at most the integration''s max_reply_bytes';
+COMMENT ON COLUMN crm.reply.error IS 'NULL when a whole reply came; otherwise a class word and the reason: resolve: connect: tls: timeout: broken: too large: refused:';
+COMMENT ON COLUMN crm.reply.sent IS 'True when bytes of the request may have left this machine: then what happened to it is not known from an error';
+COMMENT ON COLUMN crm.reply.elapsed_ms IS 'Milliseconds the transfer took';
+COMMENT ON COLUMN crm.reply.context IS 'The request''s context';
+
+CREATE TYPE crm.http_request AS (
+	method  text,
+	path    text,
+	query   text,
+	headers text,
+	body    bytea,
+	peer    text
+);
+COMMENT ON TYPE crm.http_request IS 'One inbound request, given by the listener to a route''s function.';
+COMMENT ON COLUMN crm.http_request.method IS 'The method as it came, in capitals';
+COMMENT ON COLUMN crm.http_request.path IS 'For crm.listener_handle the whole path; for a route''s function only what follows the token, empty or starting with /';
+COMMENT ON COLUMN crm.http_request.query IS 'What follows the question mark, still percent-encoded (crm.form_value reads it); empty when there is none';
+COMMENT ON COLUMN crm.http_request.headers IS 'Lines "Name: value" ended by line feeds; bytes beyond ASCII are shown as ? (crm.header_value reads it)';
+COMMENT ON COLUMN crm.http_request.body IS 'The bytes of the body, at most the route''s max_body_bytes';
+COMMENT ON COLUMN crm.http_request.peer IS 'Address of the sender';
+
+CREATE TYPE crm.http_response AS (
+	status  integer,
+	headers text[],
+	body    bytea
+);
+COMMENT ON TYPE crm.http_response IS 'The answer of a route''s function.';
+COMMENT ON COLUMN crm.http_response.status IS 'HTTP status, 200 to 599';
+COMMENT ON COLUMN crm.http_response.headers IS 'Header lines "Name: value"; NULL for none';
+COMMENT ON COLUMN crm.http_response.body IS 'The bytes sent back; NULL for none';
+
+-- ---- kinds and integrations ------------------------------------------------------------------------
+
+CREATE TABLE crm.integration_kind (
+	kind           text PRIMARY KEY CHECK (kind ~ '^[a-z][a-z0-9_]{0,62}$'),
+	channel        text CHECK (channel ~ '^[a-z][a-z0-9_]{0,62}$'),
+	next_function  text,
+	take_function  text,
+	test_function  text,
+	judge_function text,
+	defaults       jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(defaults) = 'object'),
+	description_en text NOT NULL DEFAULT '',
+	description_ru text NOT NULL DEFAULT '',
+	shipped        boolean NOT NULL DEFAULT false,
+	CHECK ((next_function IS NULL) = (take_function IS NULL))
+);
+COMMENT ON TABLE crm.integration_kind IS 'The kinds of outside service that this database can speak to. Filled by crm.register_kind; the rows of the extension are code, those of a DBA are dumped. Claims 53 and 54.';
+COMMENT ON COLUMN crm.integration_kind.kind IS 'Name of the kind';
+COMMENT ON COLUMN crm.integration_kind.channel IS 'Channel whose messages this kind carries (sms, email, …); NULL for a kind that polls or only listens';
+COMMENT ON COLUMN crm.integration_kind.next_function IS 'schema.function(integration_id bigint, capacity integer) RETURNS SETOF crm.request: what to ask now; NULL for a kind that only listens';
+COMMENT ON COLUMN crm.integration_kind.take_function IS 'schema.function(integration_id bigint, replies crm.reply[]) RETURNS void: what the replies mean';
+COMMENT ON COLUMN crm.integration_kind.test_function IS 'schema.function(integration_id bigint) RETURNS SETOF crm.request: one harmless request for crm.integration_test; NULL for none';
+COMMENT ON COLUMN crm.integration_kind.judge_function IS 'schema.function(integration_id bigint, reply crm.reply) RETURNS text: what the reply to the test means, in words; NULL for the plain judgement by status';
+COMMENT ON COLUMN crm.integration_kind.defaults IS 'Settings of a new integration of this kind. The keys poll_ms, max_in_flight and max_reply_bytes go into the columns of crm.integration';
+COMMENT ON COLUMN crm.integration_kind.description_en IS 'What it is for, in English';
+COMMENT ON COLUMN crm.integration_kind.description_ru IS 'What it is for, in Russian';
+COMMENT ON COLUMN crm.integration_kind.shipped IS 'True for a kind that came with the extension: it is not dumped and cannot be replaced';
+
+CREATE TABLE crm.integration (
+	id              bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	name            text NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+	kind            text NOT NULL,
+	url             text NOT NULL DEFAULT '',
+	settings        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(settings) = 'object'),
+	enabled         boolean NOT NULL DEFAULT true,
+	max_in_flight   integer NOT NULL DEFAULT 32 CHECK (max_in_flight BETWEEN 1 AND 1000),
+	poll_ms         integer CHECK (poll_ms BETWEEN 100 AND 86400000),
+	max_reply_bytes integer NOT NULL DEFAULT 8388608 CHECK (max_reply_bytes BETWEEN 1024 AND 268435456),
+	created_at      timestamptz NOT NULL DEFAULT crm.now()
+);
+COMMENT ON TABLE crm.integration IS 'The outside services that this plant uses: one row for each account. Made by crm.add_integration; it holds no secret.';
+COMMENT ON COLUMN crm.integration.id IS 'Number of the integration';
+COMMENT ON COLUMN crm.integration.name IS 'Name chosen by the DBA; also stands in the path of its routes, so letters, digits, _ . - only';
+COMMENT ON COLUMN crm.integration.kind IS 'crm.integration_kind.kind';
+COMMENT ON COLUMN crm.integration.url IS 'Where the service is; without user and password';
+COMMENT ON COLUMN crm.integration.settings IS 'The kind''s defaults overlaid by what the DBA gave; read by crm.setting_of. Keys that every kind knows: ca_file (own certificate authority), allow_hosts (addresses that may be reached), callback_url (address under which the service reaches our listener)';
+COMMENT ON COLUMN crm.integration.enabled IS 'The DBA''s switch';
+COMMENT ON COLUMN crm.integration.max_in_flight IS 'Requests at once';
+COMMENT ON COLUMN crm.integration.poll_ms IS 'Milliseconds between polls; NULL for a kind that is not polled';
+COMMENT ON COLUMN crm.integration.max_reply_bytes IS 'Longest reply that is read, in bytes; a longer one is broken off as "too large"';
+COMMENT ON COLUMN crm.integration.created_at IS 'When it was added';
+
+CREATE TABLE crm.secret (
+	integration_id bigint NOT NULL,
+	name           text NOT NULL CHECK (name <> ''),
+	value          text,
+	file           text,
+	PRIMARY KEY (integration_id, name),
+	CHECK ((value IS NULL) <> (file IS NULL))
+);
+COMMENT ON TABLE crm.secret IS 'Passwords, tokens and keys, or the files that hold them. In no dump; read only through crm.secret_value. Promise 9.';
+COMMENT ON COLUMN crm.secret.integration_id IS 'The integration it belongs to';
+COMMENT ON COLUMN crm.secret.name IS '"secret" for the one given to crm.add_integration; "route:NAME" for the token of a route';
+COMMENT ON COLUMN crm.secret.value IS 'The secret itself; NULL when it is in a file';
+COMMENT ON COLUMN crm.secret.file IS 'Absolute path of a file on the server that holds the secret, read at each use; NULL when value is set';
+
+CREATE UNLOGGED TABLE crm.integration_state (
+	integration_id bigint PRIMARY KEY,
+	due_ms         bigint,
+	hold_ms        bigint NOT NULL DEFAULT 0,
+	asked_ms       bigint,
+	claimed_ms     bigint,
+	outstanding    integer NOT NULL DEFAULT 0,
+	failures       integer NOT NULL DEFAULT 0,
+	last_error     text,
+	last_error_at  timestamptz,
+	last_ok_at     timestamptz,
+	judged         boolean NOT NULL DEFAULT false,
+	session        jsonb
+) WITH (fillfactor = 50);
+COMMENT ON TABLE crm.integration_state IS 'What the couriers remember of each integration between two transactions: schedule, back-off, the provider''s session. Lost at a crash, and then built anew.';
+COMMENT ON COLUMN crm.integration_state.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.integration_state.due_ms IS 'Next poll, in crm.monotonic_ms; NULL for at once (poller) or never (channel)';
+COMMENT ON COLUMN crm.integration_state.hold_ms IS 'Nothing is asked before this moment of crm.monotonic_ms: back-off after failures, or the provider''s Retry-After';
+COMMENT ON COLUMN crm.integration_state.asked_ms IS 'Moment that the kind asked for by crm.poll_after in the call under way';
+COMMENT ON COLUMN crm.integration_state.claimed_ms IS 'When its requests were last claimed, in crm.monotonic_ms';
+COMMENT ON COLUMN crm.integration_state.outstanding IS 'Requests claimed and not settled yet';
+COMMENT ON COLUMN crm.integration_state.failures IS 'Failures since the last success';
+COMMENT ON COLUMN crm.integration_state.last_error IS 'The last failure in words, secrets masked; NULL after a success';
+COMMENT ON COLUMN crm.integration_state.last_error_at IS 'When it happened';
+COMMENT ON COLUMN crm.integration_state.last_ok_at IS 'When the service last answered well';
+COMMENT ON COLUMN crm.integration_state.judged IS 'The kind itself has said in the call under way whether the service answers well';
+COMMENT ON COLUMN crm.integration_state.session IS 'What the kind keeps of the provider''s session (an id, a host to go to)';
+
+CREATE UNLOGGED TABLE crm.lease (
+	integration_id bigint PRIMARY KEY,
+	generation     bigint NOT NULL,
+	pid            integer NOT NULL,
+	leased_at      timestamptz NOT NULL DEFAULT crm.now()
+);
+COMMENT ON TABLE crm.lease IS 'Which courier serves an integration: one at a time. A lease ends with its courier''s life, never by a clock: the next courier takes it over when it starts.';
+COMMENT ON COLUMN crm.lease.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.lease.generation IS 'The courier''s life; each start of a courier has a number of its own';
+COMMENT ON COLUMN crm.lease.pid IS 'The courier''s process: when it is gone, so is the lease';
+COMMENT ON COLUMN crm.lease.leased_at IS 'When that courier took it';
+
+CREATE TABLE crm.cursor (
+	integration_id bigint NOT NULL,
+	name           text NOT NULL,
+	value          jsonb NOT NULL,
+	changed_at     timestamptz NOT NULL DEFAULT crm.now(),
+	PRIMARY KEY (integration_id, name)
+);
+COMMENT ON TABLE crm.cursor IS 'How far an integration has read: changed in the transaction that writes the facts read, so nothing is skipped and nothing is read as new twice.';
+COMMENT ON COLUMN crm.cursor.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.cursor.name IS 'What is read (a unit, a mailbox, a list)';
+COMMENT ON COLUMN crm.cursor.value IS 'The place, in the kind''s own words';
+COMMENT ON COLUMN crm.cursor.changed_at IS 'When it last moved';
+
+-- ---- what could not be read, and whether all of it came --------------------------------------------
+
+CREATE TABLE crm.rejected (
+	id             bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	at             timestamptz NOT NULL DEFAULT crm.now(),
+	integration_id bigint,
+	what           text NOT NULL,
+	reason         text NOT NULL,
+	sqlstate       text,
+	bytes          bytea CHECK (octet_length(bytes) <= 65536),
+	bytes_length   bigint,
+	seen           integer NOT NULL DEFAULT 1,
+	last_at        timestamptz NOT NULL DEFAULT crm.now(),
+	fingerprint    bytea NOT NULL UNIQUE
+);
+COMMENT ON TABLE crm.rejected IS 'What came from outside and could not be used, with its bytes and the reason; the rest of its batch went on. Written by crm.reject, kept for 90 days. Promise 10.';
+COMMENT ON COLUMN crm.rejected.id IS 'Number of the row';
+COMMENT ON COLUMN crm.rejected.at IS 'When it first came';
+COMMENT ON COLUMN crm.rejected.integration_id IS 'Where it came from; NULL when that is not an integration';
+COMMENT ON COLUMN crm.rejected.what IS 'What it was: the step, the object, the id there';
+COMMENT ON COLUMN crm.rejected.reason IS 'Why it was not used; secrets masked';
+COMMENT ON COLUMN crm.rejected.sqlstate IS 'SQLSTATE of the error, where there was one';
+COMMENT ON COLUMN crm.rejected.bytes IS 'The bytes, at most the first 64 kB, secrets masked';
+COMMENT ON COLUMN crm.rejected.bytes_length IS 'How many bytes came';
+COMMENT ON COLUMN crm.rejected.seen IS 'How often exactly this came';
+COMMENT ON COLUMN crm.rejected.last_at IS 'When it last came';
+COMMENT ON COLUMN crm.rejected.fingerprint IS 'Hash over integration, what, reason, SQLSTATE and bytes: the same thing twice is one row';
+
+CREATE TABLE crm.completeness (
+	id             bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	integration_id bigint NOT NULL,
+	what           text NOT NULL DEFAULT '',
+	span           tstzrange NOT NULL,
+	theirs         bigint NOT NULL CHECK (theirs >= 0),
+	ours           bigint NOT NULL CHECK (ours >= 0),
+	rejected       bigint NOT NULL DEFAULT 0 CHECK (rejected >= 0),
+	checked_at     timestamptz NOT NULL DEFAULT crm.now(),
+	UNIQUE (integration_id, what, span)
+);
+COMMENT ON TABLE crm.completeness IS 'The proof that all of it came: for a span of time, rows there = rows here + rejected. A difference is a row of crm.health. Promise 6.';
+COMMENT ON COLUMN crm.completeness.id IS 'Number of the row';
+COMMENT ON COLUMN crm.completeness.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.completeness.what IS 'What was counted, where an integration brings more than one thing';
+COMMENT ON COLUMN crm.completeness.span IS 'The span of the service''s time';
+COMMENT ON COLUMN crm.completeness.theirs IS 'Rows the service says it has';
+COMMENT ON COLUMN crm.completeness.ours IS 'Rows of it that are here';
+COMMENT ON COLUMN crm.completeness.rejected IS 'Rows of it that are in crm.rejected';
+COMMENT ON COLUMN crm.completeness.checked_at IS 'When it was counted';
+
+-- ---- inbound ---------------------------------------------------------------------------------------
+
+CREATE TABLE crm.route (
+	id             bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	integration_id bigint NOT NULL,
+	name           text NOT NULL CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+	methods        text[] NOT NULL CHECK (cardinality(methods) > 0),
+	token_hash     bytea NOT NULL CHECK (octet_length(token_hash) = 32),
+	function       text NOT NULL,
+	max_body_bytes integer NOT NULL DEFAULT 1048576 CHECK (max_body_bytes BETWEEN 0 AND 67108864),
+	enabled        boolean NOT NULL DEFAULT true,
+	UNIQUE (integration_id, name)
+);
+COMMENT ON TABLE crm.route IS 'What the listener answers: /h/INTEGRATION/NAME/TOKEN[/rest] is handed to a function. Made by crm.add_route; only the hash of the token is here.';
+COMMENT ON COLUMN crm.route.id IS 'Number of the route';
+COMMENT ON COLUMN crm.route.integration_id IS 'The integration it serves';
+COMMENT ON COLUMN crm.route.name IS 'Second part of the path';
+COMMENT ON COLUMN crm.route.methods IS 'HTTP methods that are answered';
+COMMENT ON COLUMN crm.route.token_hash IS 'SHA-256 of the token';
+COMMENT ON COLUMN crm.route.function IS 'schema.function(integration_id bigint, request crm.http_request) RETURNS crm.http_response';
+COMMENT ON COLUMN crm.route.max_body_bytes IS 'Longest body taken, in bytes; a longer one is refused with 413 before it is read';
+COMMENT ON COLUMN crm.route.enabled IS 'The DBA''s switch';
