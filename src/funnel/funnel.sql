@@ -1,0 +1,343 @@
+-- funnel: functions and views. Code: may be run any number of times.
+
+CREATE OR REPLACE FUNCTION crm.deal_transition() RETURNS trigger
+	LANGUAGE c AS '$libdir/crm', 'crm_funnel_transition';
+COMMENT ON FUNCTION crm.deal_transition() IS 'Trigger function of crm.deal, before a row is written: refuses a move that the funnel does not allow with 23514, naming both stages and, in DETAIL and HINT, the moves that it does (claim 15); keeps stage_at, stage_event_id and closed_at.';
+
+-- ---- the log and the event, a statement at a time ---------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.deal_log_insert() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT crm.guard() THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
+	SELECT f.id, NULL, f.stage_id, f.stage_at, f.stage_event_id
+	FROM fresh f
+	ORDER BY f.id;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.deal_log_insert() IS 'Trigger function of crm.deal: logs the first stage of new deals, all of a statement at once.';
+
+CREATE OR REPLACE FUNCTION crm.deal_log_update() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT crm.guard() THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
+	SELECT a.id, b.stage_id, a.stage_id, a.stage_at, a.stage_event_id
+	FROM before_ b
+	JOIN after_ a ON a.id = b.id
+	WHERE a.stage_id <> b.stage_id
+	ORDER BY a.id;
+	IF NOT FOUND THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, cause_id, data)
+	SELECT 'deal.moved', 'deal', a.id, a.company_id, a.stage_at, a.stage_event_id,
+		jsonb_build_object('deal', a.name, 'funnel', f.code,
+			'from_stage', s.code, 'from_stage_ru', s.name_ru, 'from_stage_en', s.name_en,
+			'to_stage', t.code, 'to_stage_ru', t.name_ru, 'to_stage_en', t.name_en,
+			'amount', a.amount, 'tonnes', a.tonnes)
+	FROM before_ b
+	JOIN after_ a ON a.id = b.id
+	JOIN crm.stage s ON s.id = b.stage_id
+	JOIN crm.stage t ON t.id = a.stage_id
+	JOIN crm.funnel f ON f.id = a.funnel_id
+	WHERE a.stage_id <> b.stage_id
+	ORDER BY a.id;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.deal_log_update() IS 'Trigger function of crm.deal: logs every move of a statement and emits deal.moved for each, in two statements whatever their number.';
+
+SELECT crm.register_event_kind('deal.moved', 'deal',
+	ARRAY['deal', 'funnel', 'from_stage', 'from_stage_ru', 'from_stage_en', 'to_stage', 'to_stage_ru', 'to_stage_en', 'amount', 'tonnes'],
+	'A deal moved to another stage', 'Сделка перешла на другую стадию');
+
+-- ---- moving -----------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.move(deal_id bigint, stage text) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	deal   crm.deal;
+	target bigint;
+BEGIN
+	SELECT d.* INTO deal FROM crm.deal d WHERE d.id = move.deal_id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002',
+			MESSAGE = format('deal %s does not exist', coalesce(deal_id::text, 'NULL')),
+			DETAIL = 'Give the id of a deal that you see in crm.deal.', HINT = 'SELECT id, name FROM crm.deal lists the deals that you see.';
+	END IF;
+	SELECT s.id INTO target FROM crm.stage s WHERE s.funnel_id = deal.funnel_id AND s.code = move.stage;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('stage "%s" does not exist in the funnel of deal %s', coalesce(stage, 'NULL'), deal_id),
+			DETAIL = format('Its stages are: %s.', (SELECT string_agg(format('"%s"', s.code), ', ' ORDER BY s."position", s.id) FROM crm.stage s WHERE s.funnel_id = deal.funnel_id)),
+			HINT = format('Give one of: %s.', (SELECT string_agg(format('"%s"', s.code), ', ' ORDER BY s."position", s.id) FROM crm.stage s WHERE s.funnel_id = deal.funnel_id));
+	END IF;
+	IF target = deal.stage_id THEN
+		RETURN false;
+	END IF;
+	UPDATE crm.deal d SET stage_id = target WHERE d.id = deal.id;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION crm.move(bigint, text) IS 'Moves a deal to a stage by its code. True: moved; false: it was there already, and nothing is logged. Errors: P0002 no such deal, 22023 no such stage in its funnel, 23514 the funnel does not allow the move, with the moves that it does.';
+
+CREATE OR REPLACE FUNCTION crm.register_deal_finder(object_kind text, function text) RETURNS void
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.deal_finder AS f (object_kind, function) VALUES ($1, $2)
+	ON CONFLICT (object_kind) DO UPDATE SET function = EXCLUDED.function;
+END;
+COMMENT ON FUNCTION crm.register_deal_finder(text, text) IS 'Names the function f(object_ids bigint[]) RETURNS TABLE(object_id bigint, deal_id bigint) that finds the deals of an event''s object, so that the event can move them. Called by the script.';
+
+CREATE OR REPLACE FUNCTION crm.deals_of_deals(object_ids bigint[]) RETURNS TABLE(object_id bigint, deal_id bigint)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.id, d.id FROM crm.deal d WHERE d.id = ANY (object_ids);
+END;
+COMMENT ON FUNCTION crm.deals_of_deals(bigint[]) IS 'Finder of an event that happened to a deal itself.';
+SELECT crm.register_deal_finder('deal', 'crm.deals_of_deals');
+SELECT crm.register_undumped('crm.deal_finder', 'filled by code');
+
+CREATE OR REPLACE FUNCTION crm.event_moves_deals() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	finder   crm.deal_finder;
+	objects  bigint[];
+	pairs_o  bigint[];
+	pairs_d  bigint[];
+	events   bigint[];
+	deals    bigint[];
+	targets  bigint[];
+	times    timestamptz[];
+	rounds   bigint[];
+	from_no  integer := 1;
+	to_no    integer;
+BEGIN
+	IF NOT crm.guard() THEN
+		RETURN NULL;
+	END IF;
+	FOR finder IN
+		SELECT DISTINCT k.object_kind, k.function
+		FROM fresh f
+		JOIN crm.deal_move_rule r ON r.event_kind = f.kind AND r.enabled
+		JOIN crm.deal_finder k ON k.object_kind = f.object_kind
+	LOOP
+		SELECT array_agg(DISTINCT f.object_id) INTO objects
+		FROM fresh f
+		WHERE f.object_kind = finder.object_kind
+			AND EXISTS (SELECT FROM crm.deal_move_rule r WHERE r.event_kind = f.kind AND r.enabled);
+		EXECUTE format('SELECT array_agg(p.object_id), array_agg(p.deal_id) FROM %s($1) p WHERE p.deal_id IS NOT NULL', finder.function)
+			INTO pairs_o, pairs_d USING objects;
+		CONTINUE WHEN pairs_d IS NULL;
+
+		-- Of several events of one deal the earliest moves it first: a round for each.
+		SELECT array_agg(c.event_id ORDER BY c.round, c.deal_id), array_agg(c.deal_id ORDER BY c.round, c.deal_id),
+			array_agg(c.to_stage_id ORDER BY c.round, c.deal_id), array_agg(c.at ORDER BY c.round, c.deal_id),
+			array_agg(c.round ORDER BY c.round, c.deal_id)
+		INTO events, deals, targets, times, rounds
+		FROM (
+			SELECT f.id AS event_id, d.id AS deal_id, r.to_stage_id, f.at,
+				row_number() OVER (PARTITION BY d.id ORDER BY f.at, f.id) AS round
+			FROM fresh f
+			JOIN (SELECT DISTINCT u.object_id, u.deal_id FROM unnest(pairs_o, pairs_d) AS u(object_id, deal_id)) p ON p.object_id = f.object_id
+			JOIN crm.deal d ON d.id = p.deal_id
+			JOIN crm.funnel n ON n.id = d.funnel_id AND n.enabled
+			JOIN crm.deal_move_rule r ON r.funnel_id = d.funnel_id AND r.event_kind = f.kind AND r.enabled
+			WHERE f.object_kind = finder.object_kind
+		) c;
+		CONTINUE WHEN deals IS NULL;
+
+		-- In one order, or two sessions that report many facts would wait for each other in a ring.
+		PERFORM FROM crm.deal d WHERE d.id = ANY (deals) ORDER BY d.id FOR NO KEY UPDATE;
+
+		from_no := 1;
+		WHILE from_no <= cardinality(deals) LOOP
+			to_no := from_no + (SELECT count(*) FROM unnest(rounds[from_no:]) AS u(r) WHERE u.r = rounds[from_no]) - 1;
+			UPDATE crm.deal d SET stage_id = u.to_stage_id, stage_event_id = u.event_id, stage_at = u.at
+			FROM unnest(events[from_no:to_no], deals[from_no:to_no], targets[from_no:to_no], times[from_no:to_no])
+				AS u(event_id, deal_id, to_stage_id, at)
+			JOIN crm.stage t ON t.id = u.to_stage_id,
+				crm.stage s
+			WHERE d.id = u.deal_id AND s.id = d.stage_id
+				AND EXISTS (SELECT FROM crm.move_allowed m WHERE m.from_stage_id = d.stage_id AND m.to_stage_id = u.to_stage_id AND m.enabled)
+				-- A late fact moves nothing backwards.
+				AND (t."position" > s."position" OR d.stage_at IS NULL OR u.at > d.stage_at)
+				AND NOT EXISTS (SELECT FROM crm.stage_log l WHERE l.event_id = u.event_id AND l.deal_id = d.id);
+			from_no := to_no + 1;
+		END LOOP;
+	END LOOP;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.event_moves_deals() IS 'Trigger function of crm.event: moves the deals of new events by crm.deal_move_rule, a statement for all of them (one more for each further event of the same deal). A move that is not allowed from where the deal is does not happen; one event moves a deal once.';
+
+-- ---- what ships -------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.funnel_keep_shipped() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF OLD.shipped THEN
+		RAISE EXCEPTION USING ERRCODE = '55000',
+			MESSAGE = format('a row of crm.%I that came with the product cannot be deleted', TG_TABLE_NAME),
+			HINT = CASE TG_TABLE_NAME WHEN 'stage' THEN 'Forbid the moves that lead to it: UPDATE crm.move_allowed SET enabled = false.'
+				ELSE 'Switch it off: UPDATE … SET enabled = false. crm.activate() would bring it back.' END;
+	END IF;
+	RETURN OLD;
+END
+$$;
+COMMENT ON FUNCTION crm.funnel_keep_shipped() IS 'Trigger function: refuses to delete a row that ships, with 55000.';
+
+CREATE OR REPLACE FUNCTION crm.funnel_check() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	funnel text;
+BEGIN
+	-- A restore may bring these rows before the stages.
+	IF NOT crm.guard() THEN
+		RETURN NEW;
+	END IF;
+	SELECT f.code INTO funnel FROM crm.funnel f WHERE f.id = NEW.funnel_id;
+	IF NOT EXISTS (SELECT FROM crm.stage s WHERE s.id = NEW.to_stage_id AND s.funnel_id = NEW.funnel_id)
+		OR (to_jsonb(NEW) ? 'from_stage_id'
+			AND NOT EXISTS (SELECT FROM crm.stage s WHERE s.id = (to_jsonb(NEW) ->> 'from_stage_id')::bigint AND s.funnel_id = NEW.funnel_id)) THEN
+		RAISE EXCEPTION USING ERRCODE = '23514',
+			MESSAGE = format('a stage named by crm.%I is not of funnel "%s"', TG_TABLE_NAME, coalesce(funnel, NEW.funnel_id::text)),
+			DETAIL = format('Its stages are: %s.', (SELECT string_agg(format('%s "%s"', s.id, s.code), ', ' ORDER BY s."position", s.id) FROM crm.stage s WHERE s.funnel_id = NEW.funnel_id)),
+			HINT = 'Both stages of a move belong to its funnel.';
+	END IF;
+	IF TG_TABLE_NAME = 'deal_move_rule' THEN
+		IF NOT EXISTS (SELECT FROM crm.event_kind k WHERE k.kind = to_jsonb(NEW) ->> 'event_kind') THEN
+			RAISE EXCEPTION USING ERRCODE = '23503',
+				MESSAGE = format('event kind "%s" does not exist', to_jsonb(NEW) ->> 'event_kind'),
+				HINT = 'SELECT kind FROM crm.event_kind lists them.';
+		END IF;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm.funnel_check() IS 'Trigger function of crm.move_allowed and crm.deal_move_rule: refuses a stage of another funnel with 23514 and an unknown kind of event with 23503, when the row is saved.';
+
+CREATE OR REPLACE FUNCTION crm.ship_funnel() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	delivery bigint;
+BEGIN
+	INSERT INTO crm.funnel (code, name_ru, name_en, shipped) VALUES ('delivery', 'Поставка', 'Delivery', true)
+	ON CONFLICT (code) DO NOTHING;
+	SELECT f.id INTO delivery FROM crm.funnel f WHERE f.code = 'delivery';
+
+	INSERT INTO crm.stage (funnel_id, code, name_ru, name_en, "position", is_won, is_lost, shipped)
+	SELECT delivery, v.*, true
+	FROM (VALUES
+		('new', 'Новая', 'New', 10, false, false),
+		('agreed', 'Согласована', 'Agreed', 20, false, false),
+		('loading', 'Погрузка', 'Loading', 30, false, false),
+		('on_the_way', 'В пути', 'On the way', 40, false, false),
+		('delivered', 'Доставлена', 'Delivered', 50, false, false),
+		('closed', 'Закрыта', 'Closed', 60, true, false),
+		('lost', 'Проиграна', 'Lost', 70, false, true)) AS v
+	ON CONFLICT (funnel_id, code) DO NOTHING;
+
+	-- Forwards step by step; a departure that no tracker saw; the next truck of the same order; second thoughts.
+	INSERT INTO crm.move_allowed (funnel_id, from_stage_id, to_stage_id, shipped)
+	SELECT delivery, a.id, b.id, true
+	FROM (VALUES
+		('new', 'agreed'), ('new', 'lost'),
+		('agreed', 'loading'), ('agreed', 'new'), ('agreed', 'lost'),
+		('loading', 'on_the_way'), ('loading', 'delivered'), ('loading', 'agreed'), ('loading', 'lost'),
+		('on_the_way', 'delivered'), ('on_the_way', 'loading'),
+		('delivered', 'closed'), ('delivered', 'loading'), ('delivered', 'on_the_way'),
+		('closed', 'delivered'),
+		('lost', 'new')) AS v(from_code, to_code)
+	JOIN crm.stage a ON a.funnel_id = delivery AND a.code = v.from_code
+	JOIN crm.stage b ON b.funnel_id = delivery AND b.code = v.to_code
+	ON CONFLICT (from_stage_id, to_stage_id) DO NOTHING;
+
+	-- Kinds of events of rooms above come with those rooms; a rule on a kind that is not there is not made.
+	INSERT INTO crm.deal_move_rule (funnel_id, event_kind, to_stage_id, shipped)
+	SELECT delivery, v.event_kind, s.id, true
+	FROM (VALUES
+		('order.created', 'agreed'),
+		('shipment.loaded', 'loading'),
+		('trip.departed', 'on_the_way'),
+		('trip.arrived', 'delivered')) AS v(event_kind, to_code)
+	JOIN crm.stage s ON s.funnel_id = delivery AND s.code = v.to_code
+	WHERE EXISTS (SELECT FROM crm.event_kind k WHERE k.kind = v.event_kind)
+	ON CONFLICT (funnel_id, event_kind) DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION crm.ship_funnel() IS 'Writes the funnel that ships, delivery: new, agreed, loading, on_the_way, delivered, closed, lost, with its moves and the events that move a deal. What is there stays as the DBA left it. Called by crm.activate().';
+SELECT crm.register_hook('ship', 'funnel', 'crm.ship_funnel');
+
+-- ---- what is known of a deal ------------------------------------------------------------------------
+
+CREATE OR REPLACE VIEW crm.deal_history WITH (security_invoker = true) AS
+	SELECT l.id AS stage_log_id, l.deal_id, d.name AS deal, f.code AS funnel,
+		s.code AS from_stage, t.code AS to_stage, t.name_ru AS to_stage_ru, t.name_en AS to_stage_en,
+		l.at, l.known_at, lead(l.at) OVER w - l.at AS stayed, lead(l.id) OVER w IS NULL AS is_current,
+		l.event_id, e.kind AS event_kind, l.by
+	FROM crm.stage_log l
+	JOIN crm.deal d ON d.id = l.deal_id
+	JOIN crm.funnel f ON f.id = d.funnel_id
+	LEFT JOIN crm.stage s ON s.id = l.from_stage_id
+	JOIN crm.stage t ON t.id = l.to_stage_id
+	LEFT JOIN crm.event e ON e.id = l.event_id
+	WINDOW w AS (PARTITION BY l.deal_id ORDER BY l.id);
+COMMENT ON VIEW crm.deal_history IS 'Every stage of every deal in the order in which it was entered, with what moved it and how long it stayed';
+COMMENT ON COLUMN crm.deal_history.stage_log_id IS 'crm.stage_log.id; orders the rows of a deal';
+COMMENT ON COLUMN crm.deal_history.deal_id IS 'crm.deal.id';
+COMMENT ON COLUMN crm.deal_history.deal IS 'Name of the deal';
+COMMENT ON COLUMN crm.deal_history.funnel IS 'Code of its funnel';
+COMMENT ON COLUMN crm.deal_history.from_stage IS 'Code of the stage that was left; NULL: the deal came to be';
+COMMENT ON COLUMN crm.deal_history.to_stage IS 'Code of the stage that was entered';
+COMMENT ON COLUMN crm.deal_history.to_stage_ru IS 'Its name in Russian';
+COMMENT ON COLUMN crm.deal_history.to_stage_en IS 'Its name in English';
+COMMENT ON COLUMN crm.deal_history.at IS 'When it happened, business clock';
+COMMENT ON COLUMN crm.deal_history.known_at IS 'When the database learned of it';
+COMMENT ON COLUMN crm.deal_history.stayed IS 'Time until the next move; NULL: is there now';
+COMMENT ON COLUMN crm.deal_history.is_current IS 'True for the stage in which the deal is now';
+COMMENT ON COLUMN crm.deal_history.event_id IS 'crm.event.id that moved it; NULL: by hand';
+COMMENT ON COLUMN crm.deal_history.event_kind IS 'Kind of that event';
+COMMENT ON COLUMN crm.deal_history.by IS 'Login role of the session';
+
+CREATE OR REPLACE VIEW crm.funnel_conversion WITH (security_invoker = true) AS
+	SELECT f.code AS funnel, s.code AS from_stage, t.code AS to_stage, count(*) AS moves, count(DISTINCT l.deal_id) AS deals
+	FROM crm.stage_log l
+	JOIN crm.stage t ON t.id = l.to_stage_id
+	JOIN crm.funnel f ON f.id = t.funnel_id
+	LEFT JOIN crm.stage s ON s.id = l.from_stage_id
+	GROUP BY f.code, s.code, s."position", t.code, t."position"
+	ORDER BY f.code, s."position" NULLS FIRST, t."position";
+COMMENT ON VIEW crm.funnel_conversion IS 'How often each move of each funnel was made, and by how many deals (claim 15)';
+COMMENT ON COLUMN crm.funnel_conversion.funnel IS 'Code of the funnel';
+COMMENT ON COLUMN crm.funnel_conversion.from_stage IS 'Code of the stage that was left; NULL: deals that came to be';
+COMMENT ON COLUMN crm.funnel_conversion.to_stage IS 'Code of the stage that was entered';
+COMMENT ON COLUMN crm.funnel_conversion.moves IS 'How many moves';
+COMMENT ON COLUMN crm.funnel_conversion.deals IS 'How many different deals';
+
+-- ---- foreign keys -----------------------------------------------------------------------------------
+
+SELECT crm.register_foreign_key('crm.stage', 'funnel_id', 'crm.funnel');
+SELECT crm.register_foreign_key('crm.move_allowed', 'funnel_id', 'crm.funnel');
+SELECT crm.register_foreign_key('crm.move_allowed', 'from_stage_id', 'crm.stage');
+SELECT crm.register_foreign_key('crm.move_allowed', 'to_stage_id', 'crm.stage');
+SELECT crm.register_foreign_key('crm.deal', 'funnel_id', 'crm.funnel');
+SELECT crm.register_foreign_key('crm.deal', 'stage_id', 'crm.stage');
+SELECT crm.register_foreign_key('crm.deal', 'company_id', 'crm.company');
+SELECT crm.register_foreign_key('crm.deal', 'contact_id', 'crm.contact');
+SELECT crm.register_foreign_key('crm.deal', 'owner_id', 'crm.employee');
+SELECT crm.register_no_foreign_key('crm.deal', 'stage_event_id', 'events are partitioned and never deleted');
+SELECT crm.register_no_foreign_key('crm.deal', 'source_id', 'an id of another system');
+SELECT crm.register_no_foreign_key('crm.stage_log', 'deal_id', 'history outlives what it tells of');
+SELECT crm.register_no_foreign_key('crm.stage_log', 'from_stage_id', 'history outlives what it tells of');
+SELECT crm.register_no_foreign_key('crm.stage_log', 'to_stage_id', 'history outlives what it tells of');
+SELECT crm.register_no_foreign_key('crm.stage_log', 'event_id', 'events are partitioned and never deleted');
+SELECT crm.register_foreign_key('crm.deal_move_rule', 'funnel_id', 'crm.funnel');
+SELECT crm.register_foreign_key('crm.deal_move_rule', 'to_stage_id', 'crm.stage');
