@@ -37,12 +37,3 @@ SELECT crm.template_fill('{{x}}', '{"x": [1]}');
 SELECT crm.template_fill('{{x}}', '{"x": true}');
 SELECT crm.template_fill('{{x}}', '[1]');
 SELECT crm.template_variables('{{' || repeat('x', 64) || '}}');
-
--- percent-encoding and reading of forms
-SELECT crm.url_encode('Привет, +7 (912) & ~user/100%') AS encoded, crm.url_encode('') = '' AS empty;
-SELECT crm.form_value('id=43&st=8&a=ACK%2F&fid=&x', 'id') AS id, crm.form_value('id=43&st=8&a=ACK%2F&fid=&x', 'a') AS a,
-       crm.form_value('?id=43&fid=&x', 'fid') = '' AS fid, crm.form_value('id=43&x', 'x') = '' AS x, crm.form_value('id=43', 'none') IS NULL AS none;
-SELECT crm.form_value('t=2026-11-24+10%3A00%3A00', 't') AS plus, crm.form_value('a=%zz%4&a=2', 'a') AS damaged, crm.form_value('%61=1', 'a') AS name_encoded,
-       crm.form_value('a=%FF%00%D0%9F', 'a') AS not_utf8, crm.form_value('a==&b=1', 'a') AS equals;
-SELECT count(*) AS differ FROM (SELECT i, chr(i) AS c FROM generate_series(1, 60000) AS i WHERE i NOT BETWEEN 55296 AND 57343) AS each
-WHERE crm.form_value('v=' || crm.url_encode(c), 'v') <> c;

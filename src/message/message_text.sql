@@ -1,4 +1,4 @@
--- Texts of messages: parts of an SMS, templates, percent-encoding, letters.
+-- Texts of messages: parts of an SMS, templates, letters.
 
 CREATE OR REPLACE FUNCTION crm.sms_segments(body text)
 RETURNS TABLE (encoding text, units integer, parts integer)
@@ -31,22 +31,6 @@ AS '$libdir/crm', 'crm_message_template_variables';
 
 COMMENT ON FUNCTION crm.template_variables(text) IS
 'The names of the variables that a template uses, each once, in the order of first use; an empty array where there are none. Error 42601 for a broken placeholder, so it also checks a template that is being saved.';
-
-CREATE OR REPLACE FUNCTION crm.url_encode(value text)
-RETURNS text
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS '$libdir/crm', 'crm_message_url_encode';
-
-COMMENT ON FUNCTION crm.url_encode(text) IS
-'Percent-encodes every octet of the UTF-8 text but letters, digits and - . _ ~ (RFC 3986), so that the result may stand in a URL or in a form, also inside a value that is encoded once more.';
-
-CREATE OR REPLACE FUNCTION crm.form_value(form text, name text)
-RETURNS text
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS '$libdir/crm', 'crm_message_form_value';
-
-COMMENT ON FUNCTION crm.form_value(text, text) IS
-'The first value of that name in a query string or in an application/x-www-form-urlencoded body, decoded; NULL where the name is absent. Never raises an error for what a stranger sent: a damaged escape stands as it is, octets that are no UTF-8 become U+FFFD.';
 
 CREATE OR REPLACE FUNCTION crm.mime_build(
     from_addr text, to_addr text, subject text, body_text text, body_html text,
