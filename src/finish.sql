@@ -104,7 +104,31 @@ BEGIN
 			('function', 'crm.health_rows',           'EXECUTE',            'crm_director, crm_bi_reader'),
 			('table',    'crm.health',                'SELECT',             'crm_director, crm_bi_reader'),
 			('table',    'crm_bi.%',                  'SELECT',             'crm_bi_reader, crm_director'),
-			('table',    'crm_erp.%',                 'SELECT',             'crm_erp_writer')
+			('table',    'crm_erp.%',                 'SELECT',             'crm_erp_writer'),
+			('function', 'crm.courier_%',                   'EXECUTE',                     'crm_courier'),
+			('function', 'crm.listener_%',                  'EXECUTE',                     'crm_courier'),
+			('function', 'crm.kind_call',                   'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.secret_value',                'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.setting_of',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.poll_after',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.integration_failed',          'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.integration_succeeded',       'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.cursor_value',                'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.set_cursor',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.session_value',               'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.set_session',                 'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.reject',                      'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.record_completeness',         'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.route_url',                   'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.header_value',                'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.retry_after_ms',              'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.url_encode',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.form_value',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.integration_test',            'EXECUTE',                     'crm_integrator'),
+			('table',    'crm.integration',                 'SELECT',                      'crm_courier, crm_integrator, crm_director'),
+			('table',    'crm.integration_kind',            'SELECT',                      'crm_courier, crm_integrator, crm_director'),
+			('table',    'crm.rejected',                    'SELECT',                      'crm_integrator, crm_director'),
+			('table',    'crm.completeness',                'SELECT',                      'crm_integrator, crm_director')
 		) AS v(kind, pattern, rights, roles)
 	LOOP
 		FOR o IN
