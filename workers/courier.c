@@ -1,0 +1,1180 @@
+/*-------------------------------------------------------------------------
+ *
+ * courier.c
+ *	  One process a database: carries what the database wants carried.
+ *
+ * The loop: wake or nearest deadline -> claim (a transaction) -> bytes move
+ * with no transaction, snapshot or lock -> settle in a batch (a transaction)
+ * -> memory of the turn reset.  It knows the doors crm.courier_start, _claim,
+ * _wait, _settle, _reject and _idle, and no table.
+ *
+ * Each integration has a lane of its own: what waits, what runs, what is done.
+ * A lane holds no more than its window, which follows its speed, so a slow
+ * service neither fills the memory nor has its messages claimed long before
+ * they can go.  A settle that fails holds up its own lane only.
+ *
+ * A reply is kept until its settle has committed: a settle is tried again, a
+ * send never.
+ *
+ * Must never: send what is not leased by a committed claim; clear a place of
+ * the flight file before the settle has committed; hold a transaction while it
+ * waits.
+ *
+ * Locks: none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "workers/loop.h"
+#include "workers/transport.h"
+#include "workers/worker.h"
+
+#define BATCH			1000	/* replies a settle */
+#define BATCH_BYTES		(4 * 1024 * 1024)
+#define WINDOW_MAX		1200	/* requests that a fast lane holds */
+#define FIRST_CLAIM		100		/* of an integration not met before */
+#define HELD_MAX		6000	/* requests in memory, all lanes */
+#define BYTES_MAX		(24 * 1024 * 1024)	/* replies in memory: no new starts */
+#define LINGER_MS		10		/* a reply waits so long for company */
+#define CLAIM_LIMIT_MS	30000
+#define SETTLE_LIMIT_MS 30000
+#define IDLE_LIMIT_MS	10000
+#define IDLE_EVERY_MS	10000
+#define WAIT_MAX_MS		60000
+#define RETRY_FIRST_MS	100
+#define RETRY_MAX_MS	10000
+#define CULPRIT_TRIES	5
+
+/* everything that a claim brings, to be taken over once it has committed */
+typedef struct Claim
+{
+	dlist_head	fresh;
+	int			count;
+	int			wait_ms;		/* to the nearest deadline */
+} Claim;
+
+typedef struct Batch
+{
+	CrmTransfer **transfers;
+	int			count;
+	int			wait_ms;		/* to the nearest deadline after it */
+} Batch;
+
+typedef struct Rejection
+{
+	CrmTransfer *transfer;
+	const CrmFailure *failure;
+} Rejection;
+
+static int64 generation;
+static int	budget;				/* connections */
+static HTAB *lanes = NULL;
+static CrmLane **lane_list = NULL;
+static int	lane_count = 0;
+static int	lane_size = 0;
+static int	next_lane = 0;
+static int	running = 0;
+static int	waiting = 0;
+static int	done = 0;
+static size_t done_bytes = 0;
+static int64 done_since = 0;	/* ms: the oldest reply not yet settled */
+static int64 claim_at = 0;		/* ms: deadline of the next claim */
+static int64 claimed_at = 0;	/* ms: the last one */
+static int	empty_claims = 0;	/* in a row */
+static int	claim_failures = 0;
+static uint32 wakes_seen;
+static int64 idle_at = 0;
+
+static SPIPlanPtr start_plan = NULL;
+static SPIPlanPtr claim_plan = NULL;
+static SPIPlanPtr wait_plan = NULL;
+static SPIPlanPtr settle_plan = NULL;
+static SPIPlanPtr reject_plan = NULL;
+static SPIPlanPtr idle_plan = NULL;
+
+static void start_work(void *arg);
+static bool claim_due(int64 now);
+static void claim(int64 now);
+static void claim_work(void *arg);
+static int	ask_wait(void);
+static void start_waiting(void);
+static void collect(void);
+static void finished(CrmTransfer *transfer);
+static long settle_due(int64 now);
+static void settle(int64 now);
+static bool settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure);
+static void settle_lane(CrmLane *lane, int64 now);
+static void settle_work(void *arg);
+static void reject_work(void *arg);
+static void idle_work(void *arg);
+static CrmLane *lane_of(int64 integration);
+static int	lane_room(const CrmLane *lane);
+
+/*
+ * A plan is made once; the server revalidates it after every change of what it
+ * names.
+ */
+static SPIPlanPtr
+plan(SPIPlanPtr *place, const char *query, int nargs, Oid *types)
+{
+	if (*place == NULL)
+	{
+		SPIPlanPtr	made = SPI_prepare(query, nargs, types);
+
+		if (made == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(made) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		*place = made;
+	}
+	return *place;
+}
+
+static void
+execute(SPIPlanPtr prepared, Datum *values, const char *nulls, int expected)
+{
+	int			rc = SPI_execute_plan(prepared, values, nulls, false, 0);
+
+	if (rc != expected)
+		elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(rc));
+}
+
+void
+crm_courier_main(Datum main_arg)
+{
+	CrmFlightFound found;
+	CrmFailure	failure;
+
+	crm_worker_start(main_arg, "crm courier");
+	crm_loop_open();
+	budget = crm_transfer_open();
+
+	generation = crm_flight_open(crm_worker_slot->database, crm_worker_slot->number, &found);
+	crm_worker_slot->generation = generation;
+	if (!crm_worker_run("start", CLAIM_LIMIT_MS, start_work, &found, &failure))
+		ereport(ERROR,
+				(errcode(failure.sqlerrcode),
+				 errmsg("courier could not take over: %s", failure.message)));
+	crm_flight_begin();
+	if (found.integrations != NULL)
+	{
+		pfree(found.integrations);
+		pfree(found.refs);
+	}
+
+	crm_worker_ready();
+	wakes_seen = pg_atomic_read_u32(&crm_worker_slot->wakes) - 1;
+	idle_at = crm_worker_ms();
+
+	for (;;)
+	{
+		int64		now;
+		int			leaving;
+		long		timeout;
+		long		left;
+
+		(void) crm_worker_turn();
+		leaving = crm_worker_leaving();
+		now = crm_worker_ms();
+
+		collect();
+		if (done > 0 && settle_due(now) == 0)
+			settle(now);
+
+		if (leaving > 0)
+		{
+			/*
+			 * What waits was never sent: the next courier finds its lease and
+			 * no mark in the flight file.
+			 */
+			if (crm_worker_slot->leave == CRM_LEAVE_NOW)
+				crm_worker_leave(CRM_EXIT_ASKED, NULL);
+			if (leaving == 1 || running == 0)
+			{
+				if (done > 0)
+					settle(now);
+				crm_worker_leave(CRM_EXIT_ASKED, NULL);
+			}
+		}
+		else
+		{
+			if (claim_due(now))
+				claim(now);
+			start_waiting();
+		}
+
+		if (now >= idle_at && leaving == 0 && done == 0 && waiting == 0)
+		{
+			(void) crm_worker_run("maintain", IDLE_LIMIT_MS, idle_work, NULL, &failure);
+			idle_at = crm_worker_ms() + IDLE_EVERY_MS;
+		}
+
+		crm_transfer_kick();
+		collect();
+
+		/* when does something fall due by itself? */
+		now = crm_worker_ms();
+		if (leaving > 0)
+			timeout = leaving;
+		else
+		{
+			timeout = claim_due(now) ? 0 : Max(claim_at - now, 0);
+			if (waiting == 0 && done == 0)
+				timeout = Min(timeout, Max(idle_at - now, 0));
+		}
+		if (done > 0)
+			timeout = Min(timeout, settle_due(now));
+		left = crm_transfer_wait_ms();
+		if (left >= 0)
+			timeout = Min(timeout, left);
+		timeout = Min(timeout, WAIT_MAX_MS);
+
+		crm_worker_slot->in_flight = running;
+		if (leaving == 0)
+			crm_worker->say(crm_worker_slot,
+							running > 0 ? CRM_WORKER_BUSY : CRM_WORKER_IDLE, NULL);
+		(void) crm_loop_serve(timeout);
+	}
+}
+
+/*
+ * crm.courier_start(generation, trusted, integration_ids, refs)
+ */
+static void
+start_work(void *arg)
+{
+	CrmFlightFound *found = arg;
+	Oid			types[] = {INT8OID, BOOLOID, INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[4];
+	Datum	   *ids = palloc(Max(found->count, 1) * sizeof(Datum));
+	Datum	   *refs = palloc(Max(found->count, 1) * sizeof(Datum));
+
+	for (int i = 0; i < found->count; i++)
+	{
+		ids[i] = Int64GetDatum(found->integrations[i]);
+		refs[i] = Int64GetDatum(found->refs[i]);
+	}
+	values[0] = Int64GetDatum(generation);
+	values[1] = BoolGetDatum(found->trusted);
+	values[2] = PointerGetDatum(construct_array(ids, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	values[3] = PointerGetDatum(construct_array(refs, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	execute(plan(&start_plan, "SELECT crm.courier_start($1, $2, $3, $4)", 4, types),
+			values, NULL, SPI_OK_SELECT);
+}
+
+/* ---- lanes --------------------------------------------------------------- */
+
+static CrmLane *
+lane_of(int64 integration)
+{
+	struct
+	{
+		int64		integration;
+		CrmLane    *lane;
+	}		   *entry;
+	bool		found;
+
+	if (lanes == NULL)
+	{
+		HASHCTL		control;
+
+		control.keysize = sizeof(int64);
+		control.entrysize = sizeof(*entry);
+		lanes = hash_create("crm lanes", 64, &control, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(lanes, &integration, HASH_FIND, &found);
+	if (found)
+		return entry->lane;
+	else
+	{
+		CrmLane    *lane = MemoryContextAllocZero(TopMemoryContext, sizeof(CrmLane));
+
+		lane->integration = integration;
+		dlist_init(&lane->waiting);
+		dlist_init(&lane->done);
+		lane->max_in_flight = 1;
+		lane->rate_at = crm_worker_ms();
+		lane->room = FIRST_CLAIM;
+		if (lane_count >= lane_size)
+		{
+			lane_size = Max(lane_size * 2, 16);
+			lane_list = lane_list ? repalloc(lane_list, lane_size * sizeof(CrmLane *)) :
+				MemoryContextAlloc(TopMemoryContext, lane_size * sizeof(CrmLane *));
+		}
+		entry = hash_search(lanes, &integration, HASH_ENTER, &found);
+		entry->lane = lane;
+		lane_list[lane_count++] = lane;
+		return lane;
+	}
+}
+
+/*
+ * How many more requests this lane may be given: none before it is nearly
+ * drained, so that claims come in whole batches.
+ */
+static int
+lane_room(const CrmLane *lane)
+{
+	int			held = lane->waiting_count + lane->running;
+	int			low = Max(lane->max_in_flight, lane->window / 8);
+
+	/* a lane with little to do must not wait until it has nothing */
+	if (lane->window <= 2 * lane->max_in_flight)
+		low = lane->window - 1;
+	if (lane->settle_failures > 0 || held > low || held >= lane->window)
+		return 0;
+	return lane->window - held;
+}
+
+/*
+ * A window for about a tenth of a second of what the lane has lately done.
+ */
+static void
+lane_measure(CrmLane *lane, int64 now)
+{
+	int64		elapsed = now - lane->rate_at;
+	int64		tenth;
+
+	if (elapsed < 20 && lane->window != 0)
+		return;
+	tenth = elapsed > 0 ? lane->finished * 100 / elapsed : 0;
+	if (tenth < lane->window)
+		tenth = (lane->window * 3 + tenth) / 4; /* fall slowly */
+	lane->window = (int) Max(2 * lane->max_in_flight, Min(tenth, WINDOW_MAX));
+	lane->finished = 0;
+	lane->rate_at = now;
+}
+
+/* ---- options of an integration ------------------------------------------- */
+
+static char *
+plain_copy(const char *data, int length)
+{
+	char	   *copy = MemoryContextAlloc(TopMemoryContext, length + 1);
+
+	memcpy(copy, data, length);
+	copy[length] = '\0';
+	return copy;
+}
+
+static bool
+option_value(JsonbContainer *container, const char *key, JsonbValue *value)
+{
+	return JsonContainerIsObject(container) &&
+		getKeyJsonValueFromContainer(container, key, strlen(key), value) != NULL &&
+		value->type != jbvNull;
+}
+
+/*
+ * Take the options over when their text has changed.  Unknown keys are the
+ * kind's business.
+ */
+static void
+lane_options(CrmLane *lane, Jsonb *options)
+{
+	CrmOptions	parsed = {0};
+	CrmOptions	old = lane->options;
+	size_t		size = options ? VARSIZE(options) : 0;
+	JsonbValue	value;
+
+	if (lane->options_version > 0 && size == lane->options_size &&
+		(size == 0 || memcmp(lane->options_raw, options, size) == 0))
+		return;
+
+	if (options != NULL)
+	{
+		JsonbContainer *root = &options->root;
+
+		if (option_value(root, "ca_file", &value) && value.type == jbvString)
+			parsed.ca_file = plain_copy(value.val.string.val, value.val.string.len);
+		if (option_value(root, "proxy", &value) && value.type == jbvString)
+			parsed.proxy = plain_copy(value.val.string.val, value.val.string.len);
+		if (option_value(root, "starttls", &value))
+			parsed.starttls = (value.type == jbvBool && value.val.boolean) ||
+				(value.type == jbvString && value.val.string.len == 4 &&
+				 memcmp(value.val.string.val, "true", 4) == 0);
+		if (option_value(root, "allow_hosts", &value))
+		{
+			/* anything but a list of texts allows nothing */
+			parsed.allow_hosts = MemoryContextAllocZero(TopMemoryContext, sizeof(char *));
+			if (value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data))
+			{
+				JsonbContainer *list = value.val.binary.data;
+				int			count = JsonContainerSize(list);
+
+				parsed.allow_hosts =
+					repalloc(parsed.allow_hosts, Max(count, 1) * sizeof(char *));
+				for (int i = 0; i < count; i++)
+				{
+					JsonbValue *item = getIthJsonbValueFromContainer(list, i);
+
+					if (item != NULL && item->type == jbvString)
+						parsed.allow_hosts[parsed.allow_count++] =
+							plain_copy(item->val.string.val, item->val.string.len);
+				}
+			}
+		}
+	}
+
+	/* libcurl copies what it is given, so the old ones are free to go */
+	if (old.ca_file)
+		pfree(old.ca_file);
+	if (old.proxy)
+		pfree(old.proxy);
+	if (old.allow_hosts)
+	{
+		for (int i = 0; i < old.allow_count; i++)
+			pfree(old.allow_hosts[i]);
+		pfree(old.allow_hosts);
+	}
+	if (lane->options_raw)
+		pfree(lane->options_raw);
+	lane->options_raw = size ? MemoryContextAlloc(TopMemoryContext, size) : NULL;
+	if (size)
+		memcpy(lane->options_raw, options, size);
+	lane->options_size = size;
+	lane->options = parsed;
+	lane->options_version++;
+}
+
+/* ---- claim --------------------------------------------------------------- */
+
+static bool
+claim_due(int64 now)
+{
+	/* after a failed claim nothing but time helps */
+	if (claim_failures > 0 && now < claim_at)
+		return false;
+	if (waiting + running + done >= HELD_MAX || crm_flight_free() < BATCH ||
+		crm_transfer_bytes() > BYTES_MAX)
+		return false;
+	if (now >= claim_at || pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
+	{
+		/* if no lane could take anything, the wake-up waits for room */
+		bool		any = lane_count == 0 ||
+			(now >= claim_at && now >= claimed_at + 50);
+
+		for (int i = 0; i < lane_count && !any; i++)
+			any = lane_room(lane_list[i]) > 0;
+		return any;
+	}
+	for (int i = 0; i < lane_count; i++)
+	{
+		if (lane_list[i]->more && lane_room(lane_list[i]) > 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+claim(int64 now)
+{
+	Claim		claimed;
+	CrmFailure	failure;
+	dlist_mutable_iter iter;
+	uint32		wakes = pg_atomic_read_u32(&crm_worker_slot->wakes);
+
+	dlist_init(&claimed.fresh);
+	claimed.count = 0;
+	claimed.wait_ms = 0;
+
+	for (int i = 0; i < lane_count; i++)
+	{
+		lane_measure(lane_list[i], now);
+		lane_list[i]->room = lane_room(lane_list[i]);
+		lane_list[i]->got = 0;
+	}
+
+	if (!crm_worker_run("claim", CLAIM_LIMIT_MS, claim_work, &claimed, &failure))
+	{
+		/* not leased, so not ours */
+		dlist_foreach_modify(iter, &claimed.fresh)
+		{
+			dlist_delete(iter.cur);
+			crm_transfer_free(dlist_container(CrmTransfer, node, iter.cur));
+		}
+		claim_at = crm_worker_ms() +
+			Min((int64) RETRY_FIRST_MS << Min(claim_failures, 10), RETRY_MAX_MS);
+		claim_failures++;
+		crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, failure.message);
+		return;
+	}
+	if (claim_failures > 0)
+		crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, "");
+	claim_failures = 0;
+	claimed_at = crm_worker_ms();
+	/* something is due and cannot be given: ask ever more seldom */
+	empty_claims = claimed.count > 0 || wakes != wakes_seen ? 0 : empty_claims + 1;
+	claim_at = claimed_at + Min(Max(claimed.wait_ms, empty_claims > 0 ?
+									Min(10 << Min(empty_claims, 10), 1000) : 0),
+								WAIT_MAX_MS);
+	wakes_seen = wakes;
+
+	dlist_foreach_modify(iter, &claimed.fresh)
+	{
+		CrmTransfer *t = dlist_container(CrmTransfer, node, iter.cur);
+
+		dlist_delete(iter.cur);
+		dlist_push_tail(&t->lane->waiting, &t->node);
+		t->lane->waiting_count++;
+		waiting++;
+	}
+	for (int i = 0; i < lane_count; i++)
+		lane_list[i]->more = lane_list[i]->got >= lane_list[i]->room;
+}
+
+static CrmText
+text_of(Datum datum, bool isnull)
+{
+	CrmText		text = {NULL, 0};
+
+	if (!isnull)
+	{
+		struct varlena *value = PG_DETOAST_DATUM_PACKED(datum);
+
+		text.data = VARDATA_ANY(value);
+		text.length = VARSIZE_ANY_EXHDR(value);
+	}
+	return text;
+}
+
+/*
+ * Columns of crm.request by name, looked up once for each row type met.
+ */
+enum
+{
+	REQ_REF, REQ_METHOD, REQ_URL, REQ_HEADERS, REQ_BODY, REQ_USERNAME,
+	REQ_PASSWORD, REQ_TIMEOUT, REQ_CONTEXT, REQ_COUNT
+};
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			request_columns[REQ_COUNT] = {
+	{"ref", INT8OID}, {"method", TEXTOID}, {"url", TEXTOID}, {"headers", TEXTARRAYOID},
+	{"body", BYTEAOID}, {"username", TEXTOID}, {"password", TEXTOID},
+	{"timeout_ms", INT4OID}, {"context", JSONBOID}
+};
+
+static void
+map_request(TupleDesc desc, int *map)
+{
+	for (int i = 0; i < REQ_COUNT; i++)
+	{
+		map[i] = -1;
+		for (int j = 0; j < desc->natts; j++)
+		{
+			Form_pg_attribute attribute = TupleDescAttr(desc, j);
+
+			if (!attribute->attisdropped &&
+				strcmp(NameStr(attribute->attname), request_columns[i].name) == 0 &&
+				attribute->atttypid == request_columns[i].type)
+				map[i] = j;
+		}
+		if (map[i] < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("type crm.request has no column \"%s\" of type %s",
+							request_columns[i].name, format_type_be(request_columns[i].type)),
+					 errhint("Run ALTER EXTENSION crm UPDATE, and restart the server if its library is the older one.")));
+	}
+}
+
+static void
+claim_work(void *arg)
+{
+	Claim	   *claimed = arg;
+	Oid			types[] = {INT8OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID};
+	Datum		values[4];
+	Datum	   *ids = palloc(Max(lane_count, 1) * sizeof(Datum));
+	Datum	   *rooms = palloc(Max(lane_count, 1) * sizeof(Datum));
+	SPITupleTable *table;
+	TupleDesc	request_desc = NULL;
+	int			map[REQ_COUNT];
+	CrmRequest *request = palloc(sizeof(CrmRequest));
+
+	for (int i = 0; i < lane_count; i++)
+	{
+		ids[i] = Int64GetDatum(lane_list[i]->integration);
+		rooms[i] = Int32GetDatum(lane_list[i]->room);
+	}
+	values[0] = Int64GetDatum(generation);
+	values[1] = Int32GetDatum(FIRST_CLAIM);
+	values[2] = PointerGetDatum(construct_array(ids, lane_count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	values[3] = PointerGetDatum(construct_array(rooms, lane_count, INT4OID, 4, true, TYPALIGN_INT));
+	execute(plan(&claim_plan,
+				 "SELECT integration_id, request, max_in_flight, max_reply_bytes, options"
+				 " FROM crm.courier_claim($1, $2, $3, $4)", 4, types),
+			values, NULL, SPI_OK_SELECT);
+	table = SPI_tuptable;
+
+	for (uint64 row = 0; row < table->numvals; row++)
+	{
+		Datum		columns[5];
+		bool		nulls[5];
+		HeapTupleHeader header;
+		HeapTupleData tuple;
+		Datum		fields[MaxTupleAttributeNumber];
+		bool		field_nulls[MaxTupleAttributeNumber];
+		CrmLane    *lane;
+		CrmTransfer *t;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(table->vals[row], table->tupdesc, columns, nulls);
+		if (nulls[0] || nulls[1])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("crm.courier_claim gave a row without integration or request")));
+		lane = lane_of(DatumGetInt64(columns[0]));
+		lane->max_in_flight = nulls[2] ? 1 : Max(1, DatumGetInt32(columns[2]));
+		lane->max_reply_bytes = nulls[3] ? 1024 * 1024 : Max(1024, DatumGetInt32(columns[3]));
+		lane_options(lane, nulls[4] ? NULL : DatumGetJsonbP(columns[4]));
+		if (lane->window == 0)
+			lane->window = 2 * lane->max_in_flight;
+
+		header = DatumGetHeapTupleHeader(columns[1]);
+		if (request_desc == NULL)
+		{
+			request_desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header),
+													   HeapTupleHeaderGetTypMod(header));
+			map_request(request_desc, map);
+		}
+		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = InvalidOid;
+		tuple.t_data = header;
+		heap_deform_tuple(&tuple, request_desc, fields, field_nulls);
+
+		request->ref_null = field_nulls[map[REQ_REF]];
+		request->ref = request->ref_null ? 0 : DatumGetInt64(fields[map[REQ_REF]]);
+		request->method = text_of(fields[map[REQ_METHOD]], field_nulls[map[REQ_METHOD]]);
+		request->url = text_of(fields[map[REQ_URL]], field_nulls[map[REQ_URL]]);
+		request->body = text_of(fields[map[REQ_BODY]], field_nulls[map[REQ_BODY]]);
+		request->username = text_of(fields[map[REQ_USERNAME]], field_nulls[map[REQ_USERNAME]]);
+		request->password = text_of(fields[map[REQ_PASSWORD]], field_nulls[map[REQ_PASSWORD]]);
+		request->timeout_ms = field_nulls[map[REQ_TIMEOUT]] ? 0 :
+			DatumGetInt32(fields[map[REQ_TIMEOUT]]);
+		request->context.data = NULL;
+		request->context.length = 0;
+		if (!field_nulls[map[REQ_CONTEXT]])
+		{
+			struct varlena *context = PG_DETOAST_DATUM(fields[map[REQ_CONTEXT]]);
+
+			request->context.data = (char *) context;
+			request->context.length = VARSIZE(context);
+		}
+		request->header_count = 0;
+		if (!field_nulls[map[REQ_HEADERS]])
+		{
+			ArrayType  *array = DatumGetArrayTypeP(fields[map[REQ_HEADERS]]);
+			Datum	   *items;
+			bool	   *item_nulls;
+			int			count;
+
+			deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &items, &item_nulls, &count);
+			if (count > CRM_HEADERS_LIMIT)
+				request->header_count = -1;
+			else
+			{
+				request->header_count = count;
+				for (int i = 0; i < count; i++)
+					request->headers[i] = text_of(items[i], item_nulls[i]);
+			}
+		}
+
+		t = crm_transfer_new(lane, request);
+		if (t == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory for claimed requests")));
+		dlist_push_tail(&claimed->fresh, &t->node);
+		claimed->count++;
+		lane->got++;
+	}
+	SPI_freetuptable(table);
+
+	claimed->wait_ms = ask_wait();
+}
+
+/*
+ * crm.courier_wait(): milliseconds to the nearest deadline.
+ */
+static int
+ask_wait(void)
+{
+	bool		isnull = true;
+	Datum		wait = (Datum) 0;
+
+	execute(plan(&wait_plan, "SELECT crm.courier_wait()", 0, NULL), NULL, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 1)
+		wait = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? WAIT_MAX_MS : Max(0, Min(DatumGetInt32(wait), WAIT_MAX_MS));
+}
+
+/* ---- bytes --------------------------------------------------------------- */
+
+/*
+ * Start what waits, one of each lane in turn, as far as the lanes' limits and
+ * the process's descriptors go.  No lane may take the last half of the
+ * descriptors while others are served.
+ */
+static void
+start_waiting(void)
+{
+	int			share = Max(1, budget / 2 / Max(1, lane_count));
+	int			skipped = 0;
+
+	while (waiting > 0 && skipped < lane_count && running < budget &&
+		   crm_transfer_bytes() <= BYTES_MAX)
+	{
+		CrmLane    *lane = lane_list[next_lane++ % lane_count];
+		CrmTransfer *t;
+		int			flight;
+
+		if (dlist_is_empty(&lane->waiting) || lane->running >= lane->max_in_flight ||
+			(running >= budget / 2 && lane->running >= share && lane_count > 1))
+		{
+			skipped++;
+			continue;
+		}
+		flight = crm_flight_reserve();
+		if (flight < 0)
+			break;
+		skipped = 0;
+		t = dlist_container(CrmTransfer, node, dlist_pop_head_node(&lane->waiting));
+		lane->waiting_count--;
+		waiting--;
+		lane->running++;
+		running++;
+		t->flight = flight;
+		if (!crm_transfer_start(t))
+			finished(t);
+	}
+	next_lane %= Max(lane_count, 1);
+}
+
+static void
+finished(CrmTransfer *t)
+{
+	CrmLane    *lane = t->lane;
+
+	lane->running--;
+	running--;
+	lane->finished++;
+	dlist_push_tail(&lane->done, &t->node);
+	lane->done_count++;
+	if (done++ == 0)
+		done_since = crm_worker_ms();
+	done_bytes += t->head.length + t->reply.length;
+}
+
+static void
+collect(void)
+{
+	CrmTransfer *t;
+
+	while ((t = crm_transfer_finished()) != NULL)
+		finished(t);
+}
+
+/* ---- settle -------------------------------------------------------------- */
+
+/*
+ * Milliseconds until a settle is due; 0 = now.
+ */
+static long
+settle_due(int64 now)
+{
+	int			ready = 0;
+	int64		first = -1;
+
+	for (int i = 0; i < lane_count; i++)
+	{
+		CrmLane    *lane = lane_list[i];
+
+		if (lane->done_count == 0)
+			continue;
+		if (lane->settle_not_before > now)
+		{
+			if (first < 0 || lane->settle_not_before < first)
+				first = lane->settle_not_before;
+			continue;
+		}
+		ready += lane->done_count;
+	}
+	if (ready == 0)
+		return first < 0 ? WAIT_MAX_MS : (long) (first - now);
+	if (ready >= BATCH || done_bytes >= BATCH_BYTES || running + waiting == 0 ||
+		now >= done_since + LINGER_MS)
+		return 0;
+	return (long) (done_since + LINGER_MS - now);
+}
+
+static void
+forget_done(CrmTransfer *t)
+{
+	CrmLane    *lane = t->lane;
+
+	dlist_delete(&t->node);
+	lane->done_count--;
+	done--;
+	done_bytes -= t->head.length + t->reply.length;
+	crm_flight_clear(t->flight);
+	crm_transfer_free(t);
+}
+
+/*
+ * One batch over all lanes that are not paused.  If it fails, each lane by
+ * itself.
+ */
+static void
+settle(int64 now)
+{
+	CrmTransfer **transfers = palloc(BATCH * sizeof(CrmTransfer *));
+	CrmFailure	failure;
+	int			count = 0;
+	int			lanes_in = 0;
+	size_t		bytes = 0;
+	CrmLane    *only = NULL;
+
+	for (int i = 0; i < lane_count && count < BATCH && bytes < BATCH_BYTES; i++)
+	{
+		CrmLane    *lane = lane_list[i];
+		dlist_iter	iter;
+
+		if (lane->done_count == 0 || lane->settle_not_before > now || lane->settle_singly)
+			continue;
+		lanes_in++;
+		only = lane;
+		dlist_foreach(iter, &lane->done)
+		{
+			CrmTransfer *t = dlist_container(CrmTransfer, node, iter.cur);
+
+			if (count >= BATCH || bytes >= BATCH_BYTES)
+				break;
+			transfers[count++] = t;
+			bytes += t->head.length + t->reply.length;
+		}
+	}
+	if (count > 0)
+	{
+		if (lanes_in == 1)
+			settle_lane(only, now);
+		else if (settle_batch(transfers, count, &failure))
+		{
+			for (int i = 0; i < count; i++)
+			{
+				transfers[i]->lane->settle_failures = 0;
+				forget_done(transfers[i]);
+			}
+		}
+		else
+		{
+			for (int i = 0; i < lane_count; i++)
+			{
+				if (lane_list[i]->done_count > 0 && lane_list[i]->settle_not_before <= now &&
+					!lane_list[i]->settle_singly)
+					settle_lane(lane_list[i], now);
+			}
+		}
+	}
+	for (int i = 0; i < lane_count; i++)
+	{
+		if (lane_list[i]->settle_singly && lane_list[i]->settle_not_before <= now)
+			settle_lane(lane_list[i], now);
+	}
+	done_since = crm_worker_ms();
+}
+
+/*
+ * Pause a lane: its replies stay in memory, its requests are sent no more
+ * until they are settled.
+ */
+static void
+pause_lane(CrmLane *lane, const CrmFailure *failure)
+{
+	char		detail[CRM_DETAIL_LEN];
+
+	lane->settle_not_before = crm_worker_ms() +
+		Min((int64) RETRY_FIRST_MS << Min(lane->settle_failures, 10), RETRY_MAX_MS);
+	lane->settle_failures++;
+	snprintf(detail, sizeof(detail),
+			 "replies of integration " INT64_FORMAT " cannot be settled (%s), trying again",
+			 lane->integration, failure->sqlstate);
+	crm_worker->say(crm_worker_slot, CRM_WORKER_BUSY, detail);
+}
+
+static void
+settle_lane(CrmLane *lane, int64 now)
+{
+	CrmTransfer **transfers = palloc(BATCH * sizeof(CrmTransfer *));
+	CrmFailure	failure;
+	int			count = 0;
+	size_t		bytes = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lane->done)
+	{
+		CrmTransfer *t = dlist_container(CrmTransfer, node, iter.cur);
+
+		if (count >= BATCH || bytes >= BATCH_BYTES)
+			break;
+		transfers[count++] = t;
+		bytes += t->head.length + t->reply.length;
+	}
+	if (!lane->settle_singly)
+	{
+		if (settle_batch(transfers, count, &failure))
+		{
+			if (lane->settle_failures > 0)
+				crm_worker->say(crm_worker_slot, CRM_WORKER_BUSY, "");
+			lane->settle_failures = 0;
+			for (int i = 0; i < count; i++)
+				forget_done(transfers[i]);
+			return;
+		}
+
+		/*
+		 * No resources or a lock: waiting helps.  A canceled batch, a
+		 * deadlock: perhaps one reply is the cause, so not for ever.
+		 */
+		if (failure.transient &&
+			(ERRCODE_TO_CATEGORY(failure.sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
+			 failure.sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			 lane->settle_failures < CULPRIT_TRIES))
+		{
+			pause_lane(lane, &failure);
+			return;
+		}
+		lane->settle_singly = true;
+	}
+
+	for (int i = 0; i < count; i++)
+	{
+		CrmTransfer *t = transfers[i];
+		Rejection	rejection = {t, &failure};
+		CrmFailure	refusal;
+
+		if (crm_worker_leaving() == 1)
+			return;
+		if (settle_batch(&t, 1, &failure))
+		{
+			lane->settle_failures = 0;
+			forget_done(t);
+			continue;
+		}
+		if (failure.transient &&
+			(ERRCODE_TO_CATEGORY(failure.sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
+			 failure.sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			 t->settle_tries++ < CULPRIT_TRIES))
+		{
+			pause_lane(lane, &failure);
+			return;
+		}
+		if (!crm_worker_run("reject", SETTLE_LIMIT_MS, reject_work, &rejection, &refusal))
+		{
+			if (refusal.transient)
+			{
+				pause_lane(lane, &refusal);
+				return;
+			}
+			ereport(WARNING,
+					(errcode(refusal.sqlerrcode),
+					 errmsg("reply to request " INT64_FORMAT " of integration " INT64_FORMAT " could not be kept: %s",
+							t->ref, lane->integration, refusal.message),
+					 errdetail("Its settle had failed with %s: %s", failure.sqlstate, failure.message),
+					 errhint("The request counts as uncertain after the courier's next start."),
+					 errhidestmt(true), errhidecontext(true)));
+			/* the mark in the flight file stays: the next courier reports it */
+			t->flight = -1;
+		}
+		forget_done(t);
+	}
+	lane->settle_singly = false;
+	if (lane->settle_failures > 0)
+		crm_worker->say(crm_worker_slot, CRM_WORKER_BUSY, "");
+	lane->settle_failures = 0;
+}
+
+static bool
+settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure)
+{
+	Batch		batch = {transfers, count, WAIT_MAX_MS};
+
+	if (!crm_worker_run("settle", SETTLE_LIMIT_MS, settle_work, &batch, failure))
+		return false;
+
+	/* a kind may have asked to be called again at once */
+	if (claim_failures == 0)
+		claim_at = Min(claim_at, crm_worker_ms() + batch.wait_ms);
+	if (batch.wait_ms == 0)
+		empty_claims = 0;
+	return true;
+}
+
+/*
+ * Bytes of the outside as text of this database: what is not valid there
+ * becomes a question mark.
+ */
+static Datum
+text_from_outside(const char *data, size_t length)
+{
+	text	   *result = palloc(length + VARHDRSZ);
+	char	   *to = VARDATA(result);
+	bool		valid = pg_verify_mbstr(GetDatabaseEncoding(), data, (int) length, true);
+
+	memcpy(to, data, length);
+	for (size_t i = 0; i < length; i++)
+	{
+		if (to[i] == '\0' || (!valid && (to[i] & 0x80)))
+			to[i] = '?';
+	}
+	SET_VARSIZE(result, length + VARHDRSZ);
+	return PointerGetDatum(result);
+}
+
+static TupleDesc
+reply_desc(Oid *type)
+{
+	static const struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[] = {
+		{"ref", INT8OID}, {"status", INT4OID}, {"headers", TEXTOID}, {"body", BYTEAOID},
+		{"error", TEXTOID}, {"sent", BOOLOID}, {"elapsed_ms", INT4OID}, {"context", JSONBOID}
+	};
+	Oid			schema = get_namespace_oid("crm", false);
+	TupleDesc	desc;
+
+	*type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("reply"),
+							ObjectIdGetDatum(schema));
+	if (!OidIsValid(*type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type crm.reply does not exist")));
+	desc = lookup_rowtype_tupdesc_copy(*type, -1);
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		if (desc->natts <= i ||
+			strcmp(NameStr(TupleDescAttr(desc, i)->attname), columns[i].name) != 0 ||
+			TupleDescAttr(desc, i)->atttypid != columns[i].type)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column %d of type crm.reply is not \"%s\" of type %s",
+							i + 1, columns[i].name, format_type_be(columns[i].type)),
+					 errhint("Run ALTER EXTENSION crm UPDATE, and restart the server if its library is the older one.")));
+	}
+	return desc;
+}
+
+static Datum
+reply_datum(CrmTransfer *t, TupleDesc desc)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		nulls[MaxTupleAttributeNumber];
+	bytea	   *body;
+
+	for (int i = 8; i < desc->natts; i++)
+	{
+		values[i] = (Datum) 0;
+		nulls[i] = true;
+	}
+	memset(nulls, 0, 8 * sizeof(bool));
+	values[0] = Int64GetDatum(t->ref);
+	nulls[0] = t->ref_null;
+	values[1] = Int32GetDatum(t->status);
+	nulls[2] = t->head.length == 0;
+	values[2] = nulls[2] ? (Datum) 0 : text_from_outside(t->head.data, t->head.length);
+	nulls[3] = t->reply.length == 0;
+	values[3] = (Datum) 0;
+	if (!nulls[3])
+	{
+		body = palloc(t->reply.length + VARHDRSZ);
+		SET_VARSIZE(body, t->reply.length + VARHDRSZ);
+		memcpy(VARDATA(body), t->reply.data, t->reply.length);
+		values[3] = PointerGetDatum(body);
+	}
+	nulls[4] = t->error[0] == '\0';
+	values[4] = nulls[4] ? (Datum) 0 : text_from_outside(t->error, strlen(t->error));
+	values[5] = BoolGetDatum(t->sent);
+	values[6] = Int32GetDatum(t->elapsed_ms);
+	nulls[7] = t->context == NULL;
+	values[7] = nulls[7] ? (Datum) 0 : PointerGetDatum(t->context);
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+static void
+settle_work(void *arg)
+{
+	Batch	   *batch = arg;
+	Oid			reply_type;
+	TupleDesc	desc = reply_desc(&reply_type);
+	Oid			types[3] = {INT8OID, INT8ARRAYOID, InvalidOid};
+	Datum		values[3];
+	Datum	   *ids = palloc(batch->count * sizeof(Datum));
+	Datum	   *replies = palloc(batch->count * sizeof(Datum));
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		ids[i] = Int64GetDatum(batch->transfers[i]->lane->integration);
+		replies[i] = reply_datum(batch->transfers[i], desc);
+	}
+	types[2] = get_array_type(reply_type);
+	values[0] = Int64GetDatum(generation);
+	values[1] = PointerGetDatum(construct_array(ids, batch->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	values[2] = PointerGetDatum(construct_array(replies, batch->count, reply_type, -1, false, TYPALIGN_DOUBLE));
+	execute(plan(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types),
+			values, NULL, SPI_OK_SELECT);
+	batch->wait_ms = ask_wait();
+}
+
+static void
+reject_work(void *arg)
+{
+	Rejection  *rejection = arg;
+	CrmTransfer *t = rejection->transfer;
+	Oid			reply_type;
+	TupleDesc	desc = reply_desc(&reply_type);
+	Oid			types[4] = {INT8OID, InvalidOid, TEXTOID, TEXTOID};
+	Datum		values[4];
+
+	types[1] = reply_type;
+	values[0] = Int64GetDatum(t->lane->integration);
+	values[1] = reply_datum(t, desc);
+	values[2] = CStringGetTextDatum(rejection->failure->sqlstate);
+	values[3] = CStringGetTextDatum(rejection->failure->message);
+	execute(plan(&reject_plan, "SELECT crm.courier_reject($1, $2, $3, $4)", 4, types),
+			values, NULL, SPI_OK_SELECT);
+}
+
+static void
+idle_work(void *arg)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(generation)};
+
+	execute(plan(&idle_plan, "SELECT crm.courier_idle($1)", 1, types), values, NULL,
+			SPI_OK_SELECT);
+}

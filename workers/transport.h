@@ -1,0 +1,198 @@
+/*-------------------------------------------------------------------------
+ *
+ * transport.h
+ *	  A request on its way: from the claim, over the wire, to the settle.
+ *
+ * A transport is one struct of functions; transports[] in transfer.c is the
+ * short table of all that go through libcurl.  A transport knows how to move
+ * bytes and nothing of what they mean.
+ *
+ * Life of a transfer: waiting (in its lane) -> running (in the multi handle)
+ * -> done (in its lane, until its settle has committed) -> pool.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRM_TRANSPORT_H
+#define CRM_TRANSPORT_H
+
+#include "postgres.h"
+
+#include <curl/curl.h>
+
+#include "lib/ilist.h"
+
+#define CRM_ERROR_LEN		256
+#define CRM_HEAD_LIMIT		(64 * 1024)
+#define CRM_URL_LIMIT		(8 * 1024)
+#define CRM_HEADERS_LIMIT	64
+#define CRM_TIMEOUT_MS		30000
+#define CRM_TIMEOUT_MAX_MS	600000
+#define CRM_CONNECT_MS		10000
+
+/* bytes from outside: malloc'd, bounded, never palloc'd (filled in call-backs) */
+typedef struct CrmBuffer
+{
+	char	   *data;
+	size_t		length;
+	size_t		size;
+} CrmBuffer;
+
+/* what an integration's options say; parsed once for each text of them */
+typedef struct CrmOptions
+{
+	char	   *ca_file;		/* NULL: the system's */
+	char	   *proxy;			/* NULL: none, whatever the environment says */
+	bool		starttls;		/* smtp:// must be encrypted by STARTTLS */
+	char	  **allow_hosts;	/* NULL: any but link-local */
+	int			allow_count;
+} CrmOptions;
+
+/* one integration in this courier; malloc'd, lives as long as the process */
+typedef struct CrmLane
+{
+	int64		integration;	/* hash key */
+	int			max_in_flight;
+	int			max_reply_bytes;
+	CrmOptions	options;
+	char	   *options_raw;	/* the jsonb that options was parsed from */
+	size_t		options_size;
+	int			options_version;
+
+	dlist_head	waiting;
+	int			waiting_count;
+	int			running;
+	dlist_head	done;
+	int			done_count;
+
+	int			window;			/* requests that it may hold */
+	int			room;			/* asked for in the last claim */
+	int			got;			/* and given */
+	bool		more;			/* it may have more to give */
+	int64		finished;		/* since rate_at */
+	int64		rate_at;		/* ms */
+	int			settle_failures;	/* in a row, transient */
+	int64		settle_not_before;	/* ms */
+	bool		settle_singly;	/* find the culprit */
+} CrmLane;
+
+struct CrmTransport;
+struct CrmHandle;
+
+typedef struct CrmTransfer
+{
+	dlist_node	node;
+	CrmLane    *lane;
+	const struct CrmTransport *transport;
+	int64		ref;
+	int			flight;			/* slot in the flight file, -1 = none */
+	bool		ref_null;
+
+	/* the request: everything points into block */
+	char	   *block;
+	size_t		block_size;
+	char	   *method;
+	char	   *url;
+	char	   *username;
+	char	   *password;
+	char	   *body;
+	size_t		body_length;
+	char	   *context;		/* jsonb as it came, a varlena; NULL */
+	size_t		context_size;
+	struct curl_slist *headers; /* made by hand inside block */
+	int			timeout_ms;
+
+	/* while it runs */
+	struct CrmHandle *handle;
+	int64		started_us;
+	int			departures;		/* times that its bytes were about to leave */
+	size_t		read_offset;	/* SMTP: of body */
+	bool		reply_ended;	/* SMTP: the next line begins another reply */
+	bool		too_large;
+	bool		host_refused;
+	char		address[64];
+
+	/* the reply */
+	int			status;
+	bool		sent;
+	int			elapsed_ms;
+	char		error[CRM_ERROR_LEN];	/* "" = a whole reply came */
+	CrmBuffer	head;
+	CrmBuffer	reply;
+	int			settle_tries;
+} CrmTransfer;
+
+typedef struct CrmTransport
+{
+	const char *const *schemes; /* "http://", …, NULL */
+	const char *protocols;		/* for CURLOPT_PROTOCOLS_STR */
+
+	/* options of one request; false: transfer->error says why not */
+	bool		(*prepare) (CrmTransfer *transfer, CURL *easy);
+
+	/* a header line; false: stop */
+	bool		(*header) (CrmTransfer *transfer, const char *line, size_t length);
+
+	/* the connection stands, bytes are about to leave: mark the flight or not */
+	void		(*departing) (CrmTransfer *transfer);
+
+	/* status, sent and, unless a whole reply came, error */
+	void		(*finish) (CrmTransfer *transfer, CURL *easy, CURLcode code);
+} CrmTransport;
+
+extern const CrmTransport crm_http_transport;
+extern const CrmTransport crm_smtp_transport;
+
+/* what a claim brings; palloc'd, copied by crm_transfer_new */
+typedef struct CrmText
+{
+	const char *data;			/* NULL = SQL NULL */
+	size_t		length;
+} CrmText;
+
+typedef struct CrmRequest
+{
+	int64		ref;
+	bool		ref_null;
+	CrmText		method;
+	CrmText		url;
+	CrmText		headers[CRM_HEADERS_LIMIT];
+	int			header_count;	/* -1: too many */
+	CrmText		body;
+	CrmText		username;
+	CrmText		password;
+	CrmText		context;
+	int			timeout_ms;		/* 0 = default */
+} CrmRequest;
+
+/* transfer.c */
+extern int	crm_transfer_open(void);
+extern CrmTransfer *crm_transfer_new(CrmLane *lane, const CrmRequest *request);
+extern bool crm_transfer_start(CrmTransfer *transfer);
+extern CrmTransfer *crm_transfer_finished(void);
+extern void crm_transfer_free(CrmTransfer *transfer);
+extern long crm_transfer_wait_ms(void);
+extern void crm_transfer_kick(void);
+extern size_t crm_transfer_bytes(void);
+extern void crm_transfer_depart(CrmTransfer *transfer);
+extern void crm_transfer_fail(CrmTransfer *transfer, const char *format,...) pg_attribute_printf(2, 3);
+extern void crm_transfer_fail_code(CrmTransfer *transfer, CURL *easy, CURLcode code);
+extern bool crm_buffer_append(CrmBuffer *buffer, const char *data, size_t length, size_t limit);
+
+/* flight.c */
+typedef struct CrmFlightFound
+{
+	bool		trusted;		/* the pairs are exactly what may have left */
+	int			count;
+	int64	   *integrations;
+	int64	   *refs;
+} CrmFlightFound;
+
+extern int64 crm_flight_open(Oid database, int number, CrmFlightFound *found);
+extern void crm_flight_begin(void);
+extern int	crm_flight_reserve(void);
+extern void crm_flight_mark(int place, int64 integration, int64 ref);
+extern void crm_flight_clear(int place);
+extern int	crm_flight_free(void);
+extern void crm_flight_sweep(const Oid *databases, int count);
+
+#endif							/* CRM_TRANSPORT_H */
