@@ -1,0 +1,757 @@
+-- gps_wialon: positions of vehicles from Wialon (hosted or Local) by its Remote API: login by token, the list
+-- of units, a subscription, polling of events, and history for what was missed. Protocol wialon, sections 1-4, 9, 12.
+--
+-- One request at a time is on the way: a session has one loader of history and hands each event out once. So a
+-- reply that never came back to take (a courier killed, a lost connection, half a reply) is known by the two
+-- counters in the session, and what it held is read again from history. How far each unit is known, and the gap
+-- that is still to be read, stand in crm.cursor and live through crash, dump and restore.
+--
+-- The session (crm.integration_state): sid, base (where calls go), tm (the server's time of the last reply),
+-- asked and taken (requests made, replies settled), lost (sessions lost since the last good events), waits
+-- (refusals for haste in a row), evts_at and units_at (crm.monotonic_ms of the last), units_from (how much of
+-- the list has come), page (units asked for at once), refill (something was missed).
+-- The cursor unit:ID: name and uid there, t (time of the newest message stored), seen (of the newest known),
+-- mapped, gone, gap {from, to, slice, tries, after, words}. Times are seconds since 1970, as Wialon gives them.
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_number(value jsonb) RETURNS double precision
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT CASE jsonb_typeof(value)
+		WHEN 'number' THEN CASE WHEN length(value #>> '{}') <= 40 THEN (value #>> '{}')::double precision END
+		WHEN 'string' THEN CASE WHEN value #>> '{}' ~ '^\s*[+-]?[0-9]{1,15}([.,][0-9]{1,20})?\s*$'
+			THEN replace(btrim(value #>> '{}'), ',', '.')::double precision END
+	END;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_number(jsonb) IS 'A number of a reply, also where it came as text or with a decimal comma; NULL for anything else.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_meaning(code integer, reason text DEFAULT NULL) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT format('error %s, %s%s', code, coalesce(m.words, 'a code that is not documented'), coalesce(' (' || left(nullif(reason, ''), 200) || ')', ''))
+	FROM (SELECT (jsonb_build_object(
+		'-100', 'network time-out inside Wialon', '-101', 'wrong network response inside Wialon',
+		'1', 'invalid session', '2', 'invalid service name', '3', 'invalid result', '4', 'invalid input',
+		'5', 'the request could not be performed', '6', 'unknown error', '7', 'access denied',
+		'8', 'invalid user name or password', '9', 'the authorisation server is not available',
+		'10', 'too many requests at once', '11', 'the password was reset', '12', 'a subsystem is not loaded', '14', 'billing error',
+		'1001', 'no messages in the interval', '1002', 'such an item exists', '1003', 'only one request at a time',
+		'1004', 'too many messages', '1005', 'the request took too long', '1006', 'too many two-factor attempts',
+		'1011', 'the address changed or the session expired') ->> code::text)) AS m(words);
+END;
+COMMENT ON FUNCTION crm.gps_wialon_meaning(integer, text) IS 'An error code of Wialon in words. Protocol wialon, section 1.7.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_error(reply jsonb) RETURNS integer
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT CASE WHEN jsonb_typeof(reply) = 'object' AND reply ? 'error' THEN
+		coalesce(CASE WHEN abs(crm.gps_wialon_number(reply -> 'error')) < 1e9 THEN crm.gps_wialon_number(reply -> 'error')::integer END, 6)
+		ELSE 0 END;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_error(jsonb) IS 'The error code of a reply or of one entry of a batch; 0 when there is none: Wialon answers errors with HTTP status 200.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_plate(name text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT translate(regexp_replace(name, '[[:space:]_-]+', '', 'g'),
+		'abekmhopctyxABEKMHOPCTYXавекмнорстухбгдёжзийлпфцчшщъыьэюя',
+		'АВЕКМНОРСТУХАВЕКМНОРСТУХАВЕКМНОРСТУХБГДЁЖЗИЙЛПФЦЧШЩЪЫЬЭЮЯ');
+END;
+COMMENT ON FUNCTION crm.gps_wialon_plate(text) IS 'The name of a unit written like crm.vehicle.plate_key, so that a plate can be looked for in it.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_base(url text, base_url text, allow_hosts jsonb) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT CASE
+		WHEN base_url !~ '^https?://[^/?#@[:space:]]+/?$' OR url ~* '^https:' AND base_url !~* '^https:' THEN rtrim(url, '/')
+		WHEN lower(substring(base_url FROM '^https?://([^/:]+)')) = lower(substring(url FROM '^https?://([^/:]+)'))
+			OR jsonb_typeof(allow_hosts) = 'array' AND allow_hosts ? lower(substring(base_url FROM '^https?://([^/:]+)'))
+		THEN rtrim(base_url, '/')
+		ELSE rtrim(url, '/')
+	END;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_base(text, text, jsonb) IS 'Where calls go after login: the base_url of the login reply if it is on the integration''s own host or on one of allow_hosts and no less secure, else the integration''s address.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_call(base text, svc text, params jsonb, sid text, timeout_ms integer, context jsonb) RETURNS crm.request
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT ROW (1, 'POST', base || '/wialon/ajax.html', ARRAY['Content-Type: application/x-www-form-urlencoded'],
+		convert_to('svc=' || crm.url_encode(svc) || '&params=' || crm.url_encode(params::text) || coalesce('&sid=' || crm.url_encode(sid), ''), 'UTF8'),
+		NULL, NULL, timeout_ms, context)::crm.request;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_call(text, text, jsonb, text, integer, jsonb) IS 'One call of the Remote API: everything in the body of a POST, so that no token stands in an access log. Protocol wialon, section 1.1.';
+
+-- ---- what to ask -----------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_login(integration_id bigint) RETURNS crm.request
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	address text := rtrim((SELECT i.url FROM crm.integration AS i WHERE i.id = $1), '/');
+	token   text := nullif(btrim(crm.secret_value($1)), '');
+BEGIN
+	IF token IS NULL THEN
+		RETURN NULL;
+	END IF;
+	RETURN crm.gps_wialon_call(address, 'token/login',
+		jsonb_strip_nulls(jsonb_build_object('token', token, 'fl', 103, 'operateAs', nullif(crm.setting_of($1, 'operate_as'), ''))),
+		NULL, crm.setting_of($1, 'timeout_ms')::integer, '{"step": "login"}');
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_login(bigint) IS 'The login by the token that is the integration''s secret; NULL where there is none. Also the harmless question of crm.integration_test.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_next(integration_id bigint, capacity integer) RETURNS SETOF crm.request
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	session  jsonb := coalesce(crm.session_value($1), '{}');
+	sid      text := session ->> 'sid';
+	base     text := session ->> 'base';
+	now_ms   bigint := crm.monotonic_ms();
+	limit_ms integer := crm.setting_of($1, 'timeout_ms')::integer;
+	pause    bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1000), 240000) FROM crm.integration AS i WHERE i.id = $1);
+	from_item integer := coalesce((session ->> 'units_from')::integer, 0);
+	page     integer := coalesce((session ->> 'page')::integer, crm.setting_of($1, 'units_page')::integer);
+	request  crm.request;
+	wish     jsonb;
+	gap      record;
+	gap_to   double precision;
+BEGIN
+	IF coalesce($2, 0) < 1 THEN
+		RETURN;
+	END IF;
+
+	IF sid IS NULL THEN
+		request := crm.gps_wialon_login($1);
+		IF request.method IS NULL THEN
+			PERFORM crm.integration_failed($1, 'there is no token to log in with: crm.set_secret() gives one', 3600000);
+			RETURN;
+		END IF;
+		RETURN NEXT request;
+		RETURN;
+	END IF;
+
+	-- A reply that never reached take may have held events, and they are handed out once.
+	IF session -> 'asked' IS DISTINCT FROM session -> 'taken' THEN
+		session := session || jsonb_build_object('refill', true, 'taken', session -> 'asked');
+	END IF;
+
+	IF session ? 'refill' OR from_item > 0 OR NOT session ? 'units_at'
+		OR now_ms - (session ->> 'units_at')::bigint >= 1000 * crm.setting_of($1, 'units_every_s')::bigint THEN
+		wish := jsonb_build_object('svc', 'core/search_items', 'params', jsonb_build_object(
+			'spec', jsonb_build_object('itemsType', 'avl_unit', 'propName', 'sys_name', 'propValueMask', '*',
+				'sortType', 'sys_name', 'propType', 'property', 'or_logic', 0),
+			'force', 1, 'flags', 1281, 'from', from_item, 'to', from_item + page - 1));
+		IF from_item = 0 THEN
+			-- subscribe before reading: what happens between the two comes as an event
+			request := crm.gps_wialon_call(base, 'core/batch', jsonb_build_object('flags', 0, 'params', jsonb_build_array(
+				jsonb_build_object('svc', 'core/update_data_flags', 'params', jsonb_build_object('spec', jsonb_build_array(
+					jsonb_build_object('type', 'type', 'data', 'avl_unit', 'flags', 1057, 'mode', 0, 'max_items', 0)))),
+				wish)), sid, limit_ms, jsonb_build_object('step', 'units', 'sid', sid, 'from', 0));
+		ELSE
+			request := crm.gps_wialon_call(base, wish ->> 'svc', wish -> 'params', sid, limit_ms,
+				jsonb_build_object('step', 'page', 'sid', sid, 'from', from_item));
+		END IF;
+	ELSIF now_ms - coalesce((session ->> 'evts_at')::bigint, 0) >= pause THEN
+		request := ROW (1, 'POST', base || '/avl_evts?sid=' || crm.url_encode(sid), ARRAY['Content-Type: application/x-www-form-urlencoded'],
+			NULL, NULL, NULL, limit_ms, jsonb_build_object('step', 'events', 'sid', sid))::crm.request;
+		session := session || jsonb_build_object('evts_at', now_ms);
+	ELSE
+		SELECT c.name, c.value -> 'gap' AS value INTO gap
+		FROM crm.cursor AS c
+		WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
+			AND coalesce((c.value #>> '{gap,after}')::double precision, 0) <= extract(epoch FROM clock_timestamp())
+		ORDER BY (c.value #>> '{gap,from}')::double precision, c.name
+		LIMIT 1;
+		IF FOUND THEN
+			gap_to := least((gap.value ->> 'to')::double precision,
+				(gap.value ->> 'from')::double precision + coalesce((gap.value ->> 'slice')::double precision, crm.setting_of($1, 'slice_s')::double precision));
+			request := crm.gps_wialon_call(base, 'messages/load_interval', jsonb_build_object(
+				'itemId', substr(gap.name, 6)::bigint, 'timeFrom', floor((gap.value ->> 'from')::numeric)::bigint, 'timeTo', ceil(gap_to::numeric)::bigint,
+				'flags', 1, 'flagsMask', 65281, 'loadCount', crm.setting_of($1, 'history_count')::integer), sid, limit_ms,
+				jsonb_build_object('step', 'history', 'sid', sid, 'unit', substr(gap.name, 6),
+					'from', floor((gap.value ->> 'from')::numeric)::bigint, 'to', ceil(gap_to::numeric)::bigint));
+		ELSE
+			PERFORM crm.poll_after($1, greatest(0, coalesce((session ->> 'evts_at')::bigint, 0) + pause - now_ms)::integer);
+		END IF;
+	END IF;
+
+	IF request.method IS NULL THEN
+		PERFORM crm.set_session($1, session);
+		RETURN;
+	END IF;
+	PERFORM crm.set_session($1, session || jsonb_build_object('asked', coalesce((session ->> 'asked')::bigint, 0) + 1));
+	RETURN NEXT request;
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_next(bigint, integer) IS 'The next request for Wialon, one at a time: login, list of units with subscription, events at the poll interval (no more often than once a second, no more seldom than every four minutes, since a session dies after five), and between them slices of history where something is missing. Claims 48 to 50 and 66, protocol wialon.';
+
+-- ---- what came -------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_fixes(events jsonb)
+	RETURNS TABLE (number bigint, unit text, verdict text, t double precision, lon double precision, lat double precision,
+		speed double precision, course double precision, satellites integer, event jsonb)
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT e.number, e.unit,
+		CASE
+			WHEN jsonb_typeof(e.event) <> 'object' THEN 'the event is no object'
+			WHEN e.event ->> 't' IS DISTINCT FROM 'm' THEN 'other'
+			WHEN e.unit IS NULL THEN 'the event names no unit'
+			WHEN e.unit !~ '^[1-9][0-9]{0,17}$' THEN 'other'
+			WHEN jsonb_typeof(e.message) IS DISTINCT FROM 'object' THEN 'the message is no object'
+			WHEN coalesce(e.message ->> 'tp', 'ud') NOT IN ('ud', 'udp') THEN 'other'
+			WHEN e.t IS NULL OR e.t <= 0 OR e.t >= 4102444800 THEN 'the message has no time that can be read'
+			WHEN e.pos IS NULL OR e.pos IN ('null', 'false', '{}', '[]') THEN 'no position'
+			WHEN jsonb_typeof(e.pos) <> 'object' THEN 'the position is no object'
+			WHEN crm.gps_wialon_number(e.pos -> 'x') IS NULL OR crm.gps_wialon_number(e.pos -> 'y') IS NULL THEN 'the position has no coordinates that can be read'
+			ELSE 'fix'
+		END,
+		e.t, crm.gps_wialon_number(e.pos -> 'x'), crm.gps_wialon_number(e.pos -> 'y'),
+		crm.gps_wialon_number(e.pos -> 's'), crm.gps_wialon_number(e.pos -> 'c'),
+		CASE WHEN crm.gps_wialon_number(e.pos -> 'sc') BETWEEN 0 AND 254 THEN crm.gps_wialon_number(e.pos -> 'sc')::integer END, e.event
+	FROM (
+		SELECT a.number, a.event, a.event ->> 'i' AS unit, m.message, crm.gps_wialon_number(m.message -> 't') AS t,
+			CASE WHEN m.message ->> 'tp' = 'udp' AND m.message ? 'x' THEN m.message ELSE m.message -> 'pos' END AS pos
+		FROM jsonb_array_elements(CASE jsonb_typeof(events) WHEN 'array' THEN events ELSE '[]' END) WITH ORDINALITY AS a(event, number)
+		CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(a.event -> 'd') WHEN 'object' THEN a.event -> 'd' END) AS m(message)
+	) AS e;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_fixes(jsonb) IS 'The events of a reply as rows. verdict: fix; no position (a message without one); other (no data message); or why it cannot be read. x is longitude, y latitude; the time of a position is its message''s. Protocol wialon, sections 3.1, 4.3 and 9.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_store(integration_id bigint, what text, events jsonb, tm double precision, moves_cursor boolean) RETURNS integer
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	r      record;
+	number integer := 0;
+	bad    record;
+BEGIN
+	PERFORM crm.assert_own_integration($1);
+	SELECT
+		array_agg(v.id ORDER BY f.t) FILTER (WHERE f.good) AS vehicles,
+		array_agg(to_timestamp(f.t) ORDER BY f.t) FILTER (WHERE f.good) AS moments,
+		array_agg(f.lon ORDER BY f.t) FILTER (WHERE f.good) AS lons,
+		array_agg(f.lat ORDER BY f.t) FILTER (WHERE f.good) AS lats,
+		array_agg(f.speed ORDER BY f.t) FILTER (WHERE f.good) AS speeds,
+		array_agg(f.course ORDER BY f.t) FILTER (WHERE f.good) AS courses,
+		array_agg(f.satellites ORDER BY f.t) FILTER (WHERE f.good) AS satellites,
+		array_agg(f.unit) FILTER (WHERE f.verdict IN ('fix', 'no position')) AS units,
+		array_agg(f.t) FILTER (WHERE f.verdict IN ('fix', 'no position')) AS times,
+		array_agg(v.id IS NOT NULL) FILTER (WHERE f.verdict IN ('fix', 'no position')) AS mapped,
+		count(*) FILTER (WHERE f.verdict NOT IN ('fix', 'no position', 'other')) AS unreadable
+	INTO r
+	FROM (SELECT x.*, x.verdict = 'fix' AND u.id IS NOT NULL AS good, u.id AS vehicle
+		FROM crm.gps_wialon_fixes($3) AS x
+		LEFT JOIN crm.vehicle AS u ON u.gps_integration_id = $1 AND u.gps_unit = x.unit) AS f
+	LEFT JOIN LATERAL (SELECT f.vehicle AS id) AS v ON true;
+
+	IF r.vehicles IS NOT NULL THEN
+		PERFORM crm.put_positions(r.vehicles, r.moments, r.lons, r.lats, r.speeds, r.courses, r.satellites);
+	END IF;
+
+	IF $5 AND r.units IS NOT NULL THEN
+		-- a tracker whose clock is ahead must not carry the cursor past what is still to come
+		INSERT INTO crm.cursor AS c (integration_id, name, value)
+		SELECT $1, 'unit:' || u.unit,
+			jsonb_build_object('seen', max(u.t)) || CASE WHEN bool_or(u.mapped) THEN jsonb_build_object('t', max(u.t), 'mapped', true)
+				ELSE jsonb_build_object('t', $4, 'mapped', false) END
+		FROM unnest(r.units, r.times, r.mapped) AS u(unit, t, mapped)
+		WHERE u.t <= $4 + 600
+		GROUP BY u.unit
+		ON CONFLICT (integration_id, name) DO UPDATE SET
+			value = c.value || jsonb_build_object('seen', greatest((c.value ->> 'seen')::double precision, (EXCLUDED.value ->> 'seen')::double precision))
+				|| CASE WHEN (EXCLUDED.value ->> 'mapped')::boolean AND (c.value ->> 'mapped')::boolean
+					THEN jsonb_build_object('t', greatest((c.value ->> 't')::double precision, (EXCLUDED.value ->> 't')::double precision)) ELSE '{}' END,
+			changed_at = crm.now()
+		WHERE (EXCLUDED.value ->> 'mapped')::boolean;
+	END IF;
+
+	IF r.unreadable > 0 THEN
+		FOR bad IN
+			SELECT f.unit, f.verdict, f.event FROM crm.gps_wialon_fixes($3) AS f
+			WHERE f.verdict NOT IN ('fix', 'no position', 'other') ORDER BY f.number LIMIT 100
+		LOOP
+			PERFORM crm.reject($1, $2 || coalesce(', unit ' || bad.unit, ''), bad.verdict, NULL, convert_to(bad.event::text, 'UTF8'));
+		END LOOP;
+		IF r.unreadable > 100 THEN
+			PERFORM crm.reject($1, $2, format('%s more of the same reply could not be read', r.unreadable - 100));
+		END IF;
+	END IF;
+	RETURN r.unreadable;
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_store(bigint, text, jsonb, double precision, boolean) IS 'Stores the events of a reply: fixes of mapped units through crm.put_positions in one set, cursors forward (never to a time ahead of the server''s by more than ten minutes), what cannot be read into crm.rejected one by one. Returns how many could not be read.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_units(integration_id bigint, items jsonb, tm double precision, refill boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	back  double precision := crm.setting_of($1, 'history_back_s')::double precision;
+	first double precision := crm.setting_of($1, 'history_first_s')::double precision;
+	most  double precision := crm.setting_of($1, 'history_max_s')::double precision;
+	places jsonb;
+BEGIN
+	PERFORM crm.assert_own_integration($1);
+
+	-- A vehicle that names no tracker gets the unit in whose name its plate stands, if there is just one of each.
+	IF crm.setting_of($1, 'map_by_plate')::boolean THEN
+		WITH unit AS (
+			SELECT e.item ->> 'id' AS id, crm.gps_wialon_plate(e.item ->> 'nm') AS name
+			FROM jsonb_array_elements($2) AS e(item)
+			WHERE e.item ->> 'id' ~ '^[1-9][0-9]{0,17}$' AND jsonb_typeof(e.item -> 'nm') = 'string'
+				AND NOT EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = e.item ->> 'id')
+		), pair AS (
+			SELECT v.id AS vehicle, u.id AS unit, count(*) OVER (PARTITION BY v.id) AS units, count(*) OVER (PARTITION BY u.id) AS vehicles
+			FROM unit AS u
+			JOIN crm.vehicle AS v ON v.gps_unit IS NULL AND v.archived_at IS NULL AND coalesce(v.gps_integration_id, $1) = $1
+				AND length(v.plate_key) >= 5 AND strpos(u.name, v.plate_key) > 0
+		)
+		UPDATE crm.vehicle AS v SET gps_integration_id = $1, gps_unit = p.unit
+		FROM pair AS p
+		WHERE v.id = p.vehicle AND p.units = 1 AND p.vehicles = 1;
+	END IF;
+
+	-- What is the last position worth: only what is newer than the unit's cursor, which is read before it moves.
+	SELECT jsonb_agg(jsonb_build_object('i', e.item -> 'id', 't', 'm', 'd', jsonb_build_object('t', e.item #> '{pos,t}', 'pos', e.item -> 'pos'))) INTO places
+	FROM jsonb_array_elements($2) AS e(item)
+	LEFT JOIN crm.cursor AS c ON c.integration_id = $1 AND c.name = 'unit:' || (e.item ->> 'id')
+	WHERE jsonb_typeof(e.item -> 'pos') = 'object'
+		AND crm.gps_wialon_number(e.item #> '{pos,t}') > coalesce((c.value ->> 't')::double precision, $3 - most);
+
+	INSERT INTO crm.cursor AS c (integration_id, name, value)
+	SELECT $1, 'unit:' || u.id,
+		jsonb_strip_nulls(jsonb_build_object('name', left(u.name, 200), 'uid', left(u.uid, 100), 'mapped', u.mapped, 't', $3, 'seen', u.seen))
+			|| CASE WHEN u.mapped AND first > 0 THEN jsonb_build_object('gap', jsonb_build_object('from', $3 - first, 'to', $3 + 1)) ELSE '{}' END
+	FROM (
+		SELECT DISTINCT ON (1) e.item ->> 'id' AS id, e.item ->> 'nm' AS name, e.item ->> 'uid' AS uid,
+			EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = e.item ->> 'id') AS mapped,
+			greatest(crm.gps_wialon_number(e.item #> '{lmsg,t}'), crm.gps_wialon_number(e.item #> '{pos,t}')) AS seen
+		FROM jsonb_array_elements($2) AS e(item)
+		WHERE jsonb_typeof(e.item) = 'object' AND e.item ->> 'id' ~ '^[1-9][0-9]{0,17}$'
+	) AS u
+	ON CONFLICT (integration_id, name) DO UPDATE SET
+		value = (c.value - ARRAY['gone', 'name', 'uid']) || (EXCLUDED.value - ARRAY['t', 'gap'])
+			-- missed while nobody listened, or never read because no vehicle was known: from the last stored on
+			|| CASE WHEN (EXCLUDED.value ->> 'mapped')::boolean
+					AND (NOT coalesce((c.value ->> 'mapped')::boolean, false)
+						OR $4 AND (c.value ? 'gap' OR (EXCLUDED.value ->> 'seen')::double precision > (c.value ->> 't')::double precision))
+				THEN jsonb_build_object('gap', jsonb_build_object(
+					'from', greatest($3 - most, least((c.value #>> '{gap,from}')::double precision, (c.value ->> 't')::double precision - 1 - back)),
+					'to', $3 + 1))
+				ELSE '{}' END,
+		changed_at = crm.now();
+
+	PERFORM crm.gps_wialon_store($1, 'the list of units', places, $3, true);
+
+	PERFORM crm.reject($1, 'the list of units', 'a unit without an id that can be read', NULL, convert_to(e.item::text, 'UTF8'))
+	FROM jsonb_array_elements($2) AS e(item)
+	WHERE jsonb_typeof(e.item) <> 'object' OR e.item ->> 'id' IS NULL OR e.item ->> 'id' !~ '^[1-9][0-9]{0,17}$'
+	LIMIT 100;
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_units(bigint, jsonb, double precision, boolean) IS 'Takes a part of the list of units: finds their vehicles (by crm.vehicle.gps_unit, else by the plate in the unit''s name), remembers every unit, known or not, stores last positions, and notes which history is to be read: of units seen for the first time, of units that have just got a vehicle, and, with refill, of units that sent something while nobody listened.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_gap(integration_id bigint, unit text, change jsonb) RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT crm.assert_own_integration($1);
+	UPDATE crm.cursor AS c SET
+		value = CASE WHEN $3 IS NULL THEN c.value - 'gap'
+			ELSE c.value || jsonb_build_object('gap', jsonb_strip_nulls(coalesce(c.value -> 'gap', '{}') || $3)) END,
+		changed_at = crm.now()
+	WHERE c.integration_id = $1 AND c.name = 'unit:' || $2;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_gap(bigint, text, jsonb) IS 'Changes what is still to be read of a unit''s history; NULL: nothing.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_history(integration_id bigint, unit text, from_t double precision, to_t double precision, messages jsonb, tm double precision) RETURNS void
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	events jsonb := (SELECT jsonb_agg(jsonb_build_object('i', $2, 't', 'm', 'd', m.message)) FROM jsonb_array_elements($5) AS m(message));
+	vehicle bigint := (SELECT v.id FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = $2);
+	theirs bigint;
+	usable bigint;
+	ours   bigint;
+	gap    jsonb;
+BEGIN
+	PERFORM crm.gps_wialon_store($1, 'the history', events, $6, false);
+
+	SELECT count(*), count(*) FILTER (WHERE x.usable),
+		count(*) FILTER (WHERE x.usable AND EXISTS (SELECT FROM crm.vehicle_position AS p WHERE p.vehicle_id = vehicle AND p.at = to_timestamp(x.t)))
+	INTO theirs, usable, ours
+	FROM (
+		SELECT f.t, bool_or(f.verdict = 'fix' AND abs(f.lon) <= 180 AND abs(f.lat) <= 90 AND NOT (f.lon = 0 AND f.lat = 0) AND f.t <= $6 + 600) AS usable
+		FROM crm.gps_wialon_fixes(events) AS f
+		WHERE f.verdict NOT IN ('no position', 'other') AND f.t IS NOT NULL
+		GROUP BY f.t
+	) AS x;
+	IF theirs > 0 AND vehicle IS NOT NULL THEN
+		PERFORM crm.record_completeness($1, tstzrange(to_timestamp($3), to_timestamp($4), '[]'), theirs, ours, theirs - usable, 'unit ' || $2);
+	END IF;
+
+	gap := (SELECT c.value -> 'gap' FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'unit:' || $2);
+	PERFORM crm.gps_wialon_gap($1, $2, CASE WHEN (gap ->> 'to')::double precision > $4
+		THEN jsonb_build_object('from', $4, 'tries', NULL, 'after', NULL, 'words', NULL) END);
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_history(bigint, text, double precision, double precision, jsonb, double precision) IS 'Stores one slice of a unit''s history, counts it in crm.completeness (moments there = positions here + unusable ones) and moves the gap on. Both ends of a slice are read twice, duplicates are dropped.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_take(integration_id bigint, replies crm.reply[]) RETURNS void
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	session jsonb := coalesce(crm.session_value($1), '{}');
+	now_ms  bigint := crm.monotonic_ms();
+	pause   bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1000), 240000) FROM crm.integration AS i WHERE i.id = $1);
+	reply   crm.reply;
+	step    text;
+	what    text;
+	body    jsonb;
+	part    jsonb;
+	code    integer;
+	tm      double precision;
+	state   text;
+	words   text;
+	trouble text;           -- for crm.health; with it comes a pause
+	hold_ms bigint;
+	lost    boolean;
+	missed  boolean;
+	narrow  boolean;
+	waiting boolean;
+	total   integer;
+	got     integer;
+BEGIN
+	FOREACH reply IN ARRAY $2 LOOP
+		step := reply.context ->> 'step';
+		IF step <> 'login' THEN
+			CONTINUE WHEN reply.context ->> 'sid' IS DISTINCT FROM session ->> 'sid';
+			session := session || jsonb_build_object('taken', coalesce((session ->> 'taken')::bigint, 0) + 1);
+		END IF;
+		what := CASE step WHEN 'login' THEN 'the login' WHEN 'events' THEN 'the events'
+			WHEN 'history' THEN 'the history of unit ' || (reply.context ->> 'unit') ELSE 'the list of units' END;
+		body := NULL;
+		code := 0;
+		lost := false;
+		missed := false;    -- events may be gone with this reply
+		narrow := false;    -- it was more than can be had at once
+		waiting := false;
+
+		-- bytes to JSON
+		IF reply.error IS NOT NULL THEN
+			narrow := reply.error LIKE 'too large:%' AND step <> 'login';
+			missed := step <> 'history';
+			trouble := format('%s did not come whole: %s', what, reply.error);
+		ELSIF reply.status <> 200 THEN
+			missed := step <> 'history';
+			trouble := format('%s: Wialon answered with status %s', what, reply.status);
+		ELSE
+			BEGIN
+				words := convert_from(reply.body, 'UTF8');
+				IF strpos(words, '\u0000') > 0 THEN
+					words := replace(words, '\u0000', '');
+				END IF;
+				body := words::jsonb;
+			EXCEPTION WHEN others THEN
+				GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, words = MESSAGE_TEXT;
+				PERFORM crm.reject($1, 'the reply with ' || what, 'it is no JSON: ' || words, state, reply.body);
+				missed := step <> 'history';
+				trouble := format('%s came in a reply that is no JSON (%s bytes); crm.rejected has it', what, coalesce(octet_length(reply.body), 0));
+			END;
+			code := crm.gps_wialon_error(body);
+			words := crm.gps_wialon_meaning(code, body ->> 'reason');
+		END IF;
+
+		IF body IS NULL THEN
+			NULL;
+		ELSIF step = 'login' THEN
+			IF body ->> 'eid' ~ '^[0-9A-Za-z_-]{8,128}$' THEN
+				tm := crm.gps_wialon_number(body -> 'tm');
+				session := jsonb_build_object('sid', body ->> 'eid', 'tm', coalesce(tm, extract(epoch FROM crm.clock())::double precision), 'asked', 0, 'taken', 0, 'refill', true,
+					'lost', coalesce((session ->> 'lost')::integer, 0), 'page', session -> 'page',
+					'base', (SELECT crm.gps_wialon_base(i.url, body ->> 'base_url', i.settings -> 'allow_hosts') FROM crm.integration AS i WHERE i.id = $1));
+				IF (session ->> 'lost')::integer >= 2 THEN
+					-- not over before events come: the row in crm.health stays
+					trouble := format('logged in again after %s sessions were lost one after the other', session ->> 'lost');
+					hold_ms := 0;
+				END IF;
+			ELSIF code IN (4, 7, 8) THEN
+				trouble := format('Wialon refuses the token: %s. Nothing more is asked for an hour. Make a token with access 768 and no end, give it by crm.set_secret(), then crm.integration_retry()', words);
+				hold_ms := 3600000;
+			ELSIF code <> 0 THEN
+				trouble := 'the login failed: ' || words;
+				hold_ms := CASE WHEN code IN (9, 10, 1003) THEN 60000 END;
+			ELSE
+				PERFORM crm.reject($1, 'the reply with the login', 'it names no session', NULL, reply.body);
+				trouble := 'the reply to the login names no session; crm.rejected has it';
+			END IF;
+		ELSIF code IN (1, 1011) OR code IN (4, 6, 8) AND step <> 'history' THEN
+			lost := true;
+		ELSIF code = 1003 AND coalesce(body ->> 'reason', '') !~* 'gzip' THEN
+			waiting := true;
+		ELSIF step = 'history' THEN
+			IF code IN (1001, 2) THEN
+				PERFORM crm.gps_wialon_history($1, reply.context ->> 'unit', (reply.context ->> 'from')::double precision, (reply.context ->> 'to')::double precision,
+					'[]', (session ->> 'tm')::double precision);
+			ELSIF code IN (1004, 1005) THEN
+				narrow := true;
+				trouble := format('%s: %s', what, words);
+			ELSIF code <> 0 THEN
+				trouble := format('%s cannot be read: %s', what, words);
+			ELSIF jsonb_typeof(body -> 'messages') IS DISTINCT FROM 'array' THEN
+				PERFORM crm.reject($1, 'the reply with ' || what, 'it holds no list of messages', NULL, reply.body);
+				trouble := what || ' came in a shape that is not known; crm.rejected has it';
+			ELSIF crm.gps_wialon_number(body -> 'count') > jsonb_array_length(body -> 'messages') THEN
+				narrow := true;
+				trouble := format('%s: %s messages in one moment', what, body ->> 'count');
+			ELSE
+				PERFORM crm.gps_wialon_history($1, reply.context ->> 'unit', (reply.context ->> 'from')::double precision, (reply.context ->> 'to')::double precision,
+					body -> 'messages', (session ->> 'tm')::double precision);
+			END IF;
+		ELSIF step = 'events' THEN
+			IF code <> 0 THEN
+				trouble := 'the events cannot be read: ' || words;
+			ELSIF jsonb_typeof(body) IS DISTINCT FROM 'object' OR jsonb_typeof(coalesce(body -> 'events', '[]')) <> 'array' AND body -> 'events' <> '{}' THEN
+				PERFORM crm.reject($1, 'the reply with the events', 'it is no object with a list of events', NULL, reply.body);
+				missed := true;
+				trouble := 'the events came in a shape that is not known; crm.rejected has it';
+			ELSE
+				tm := coalesce(crm.gps_wialon_number(body -> 'tm'), (session ->> 'tm')::double precision);
+				PERFORM crm.gps_wialon_store($1, 'an event', body -> 'events', tm, true);
+				UPDATE crm.cursor AS c SET
+					value = c.value || CASE e.event ->> 't' WHEN 'd' THEN '{"gone": true}' ELSE jsonb_build_object('name', left(e.event #>> '{d,nm}', 200)) END,
+					changed_at = crm.now()
+				FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'events') WHEN 'array' THEN body -> 'events' ELSE '[]' END) AS e(event)
+				WHERE c.integration_id = $1 AND c.name = 'unit:' || (e.event ->> 'i')
+					AND (e.event ->> 't' = 'd' OR e.event ->> 't' = 'u' AND jsonb_typeof(e.event #> '{d,nm}') = 'string');
+				session := session || jsonb_build_object('tm', tm, 'lost', 0, 'waits', 0);
+			END IF;
+		ELSE
+			-- the list of units, after the subscription where both came in a batch
+			part := body;
+			IF step = 'units' THEN
+				IF code <> 0 OR jsonb_typeof(body) <> 'array' OR jsonb_array_length(body) < 2 THEN
+					part := NULL;
+				ELSE
+					FOR part IN SELECT e.entry FROM jsonb_array_elements(body) WITH ORDINALITY AS e(entry, number) WHERE e.number <= 2 ORDER BY e.number LOOP
+						code := crm.gps_wialon_error(part);
+						EXIT WHEN code <> 0;
+					END LOOP;
+				END IF;
+			END IF;
+			words := crm.gps_wialon_meaning(code, coalesce(part, body) ->> 'reason');
+			IF code IN (1, 1011, 4, 6, 8) THEN
+				lost := true;
+			ELSIF code = 1003 THEN
+				waiting := true;
+			ELSIF code <> 0 THEN
+				trouble := format('the list of units cannot be read: %s%s', words, CASE WHEN code = 7 THEN '. The token needs access 768' ELSE '' END);
+				hold_ms := CASE WHEN code = 7 THEN 300000 END;
+			ELSIF jsonb_typeof(part -> 'items') IS DISTINCT FROM 'array' THEN
+				PERFORM crm.reject($1, 'the reply with the list of units', 'it holds no list of items', NULL, reply.body);
+				trouble := 'the list of units came in a shape that is not known; crm.rejected has it';
+			ELSE
+				PERFORM crm.gps_wialon_units($1, part -> 'items', (session ->> 'tm')::double precision, session ? 'refill');
+				got := (reply.context ->> 'from')::integer + jsonb_array_length(part -> 'items');
+				total := coalesce(least(crm.gps_wialon_number(part -> 'totalItemsCount'), 1000000), 0)::integer;
+				IF got < total AND jsonb_array_length(part -> 'items') > 0 THEN
+					session := session || jsonb_build_object('units_from', got);
+				ELSE
+					session := session - ARRAY['units_from', 'refill'] || jsonb_build_object('units_at', now_ms);
+				END IF;
+			END IF;
+		END IF;
+
+		-- what follows from it
+		IF missed AND step <> 'login' THEN
+			session := session - 'units_from' || '{"refill": true}';
+		END IF;
+		IF narrow AND step = 'history' THEN
+			IF (reply.context ->> 'to')::double precision - (reply.context ->> 'from')::double precision > 1 THEN
+				PERFORM crm.gps_wialon_gap($1, reply.context ->> 'unit', jsonb_build_object('slice',
+					greatest(1, floor(((reply.context ->> 'to')::double precision - (reply.context ->> 'from')::double precision) / 2))));
+				trouble := NULL;
+			END IF;
+		ELSIF narrow AND step IN ('units', 'page') THEN
+			session := session || jsonb_build_object('page', greatest(1, coalesce((session ->> 'page')::integer, crm.setting_of($1, 'units_page')::integer) / 4));
+		END IF;
+		IF step = 'history' AND trouble IS NOT NULL THEN
+			-- this unit waits, the others and the events go on
+			part := (SELECT c.value -> 'gap' FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'unit:' || (reply.context ->> 'unit'));
+			got := coalesce((part ->> 'tries')::integer, 0) + 1;
+			PERFORM crm.gps_wialon_gap($1, reply.context ->> 'unit', jsonb_build_object('tries', got, 'words', left(trouble, 500),
+				'after', extract(epoch FROM clock_timestamp()) + least(3600, 5 * power(2, least(got, 12)))));
+			IF reply.error IS NULL AND reply.status = 200 THEN
+				trouble := NULL;
+			END IF;
+		END IF;
+		IF lost THEN
+			got := coalesce((session ->> 'lost')::integer, 0) + 1;
+			session := jsonb_build_object('lost', got, 'page', session -> 'page');
+			IF got >= 2 THEN
+				trouble := format('the session was lost %s times without one good reply between: %s', got, words);
+			END IF;
+		ELSIF waiting THEN
+			got := coalesce((session ->> 'waits')::integer, 0) + 1;
+			session := session || jsonb_build_object('waits', got);
+			IF got >= 4 THEN
+				trouble := format('Wialon asks for patience again and again: %s', words);
+			ELSE
+				hold_ms := 1000 * got + floor(random() * 1000)::bigint;
+			END IF;
+		END IF;
+	END LOOP;
+
+	session := jsonb_strip_nulls(session);
+	PERFORM crm.set_session($1, session);
+	IF trouble IS NOT NULL THEN
+		PERFORM crm.integration_failed($1, trouble, hold_ms);
+	END IF;
+	PERFORM crm.poll_after($1, (CASE
+		WHEN trouble IS NULL AND hold_ms IS NOT NULL THEN hold_ms
+		WHEN NOT session ? 'sid' OR session ? 'refill' OR session ? 'units_from'
+			OR EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
+				AND coalesce((c.value #>> '{gap,after}')::double precision, 0) <= extract(epoch FROM clock_timestamp())) THEN 0
+		ELSE greatest(0, coalesce((session ->> 'evts_at')::bigint, 0) + pause - now_ms) END)::integer);
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_take(bigint, crm.reply[]) IS 'What Wialon''s replies mean: HTTP status first, then JSON, then the error inside it. Errors 1 and 1011 (and 4, 6, 8 outside of history) mean a lost session: a new login at once, and at the second loss in a row a row in crm.health and a growing pause. A refused token asks nothing more for an hour. 1003 waits. What cannot be read goes to crm.rejected with its bytes and the rest goes on. Protocol wialon, sections 1.7, 3.1, 4, 9 and 12.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_test(integration_id bigint) RETURNS SETOF crm.request
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	request crm.request := crm.gps_wialon_login($1);
+BEGIN
+	IF request.method IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'there is no token to log in with',
+			HINT = 'SELECT crm.set_secret(NAME, ''file:/etc/crm/wialon.token'');';
+	END IF;
+	RETURN NEXT request;
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_test(bigint) IS 'One login, for crm.integration_test; its session dies of itself after five minutes. Error 22023 without a token.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_judge(integration_id bigint, reply crm.reply) RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	body jsonb;
+BEGIN
+	IF ($2).error IS NOT NULL THEN
+		RETURN 'failed: ' || ($2).error;
+	ELSIF ($2).status <> 200 THEN
+		RETURN format('failed: status %s', ($2).status);
+	END IF;
+	BEGIN
+		body := convert_from(($2).body, 'UTF8')::jsonb;
+	EXCEPTION WHEN others THEN
+		RETURN 'failed: the reply is no JSON; is this the address of a Wialon API?';
+	END;
+	RETURN CASE WHEN body ? 'eid' THEN format('ok: logged in as %s', coalesce(body #>> '{user,nm}', body ->> 'au', 'a user without a name'))
+		ELSE 'failed: ' || crm.gps_wialon_meaning(crm.gps_wialon_error(body), body ->> 'reason') END;
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_judge(bigint, crm.reply) IS 'What the reply to the test login means, in words.';
+
+-- ---- for people ------------------------------------------------------------------------------------
+
+CREATE OR REPLACE VIEW crm.gps_wialon_unit AS
+	SELECT i.name AS integration, substr(c.name, 6) AS unit, c.value ->> 'name' AS name, c.value ->> 'uid' AS uid,
+		v.id AS vehicle_id, v.plate,
+		to_timestamp((c.value ->> 'seen')::double precision) AS last_message_at,
+		coalesce((c.value ->> 'gone')::boolean, false) AS gone,
+		to_timestamp((c.value #>> '{gap,from}')::double precision) AS missing_from,
+		to_timestamp((c.value #>> '{gap,to}')::double precision) AS missing_to,
+		c.value #>> '{gap,words}' AS problem
+	FROM crm.cursor AS c
+	JOIN crm.integration AS i ON i.id = c.integration_id AND i.kind = 'gps_wialon'
+	LEFT JOIN crm.vehicle AS v ON v.gps_integration_id = i.id AND v.gps_unit = substr(c.name, 6)
+	WHERE c.name LIKE 'unit:%';
+COMMENT ON VIEW crm.gps_wialon_unit IS 'Every unit that the token of a Wialon integration can see, with its vehicle where there is one. A unit without a vehicle is listed here and its positions are not stored; once it has one, history is read back to the moment the unit was first seen.';
+COMMENT ON COLUMN crm.gps_wialon_unit.integration IS 'crm.integration.name';
+COMMENT ON COLUMN crm.gps_wialon_unit.unit IS 'Id of the unit in Wialon: what crm.vehicle.gps_unit holds';
+COMMENT ON COLUMN crm.gps_wialon_unit.name IS 'Its name there';
+COMMENT ON COLUMN crm.gps_wialon_unit.uid IS 'Unique id of the tracker, mostly its IMEI; NULL where the token may not see it';
+COMMENT ON COLUMN crm.gps_wialon_unit.vehicle_id IS 'crm.vehicle.id; NULL: no vehicle is known for it';
+COMMENT ON COLUMN crm.gps_wialon_unit.plate IS 'crm.vehicle.plate';
+COMMENT ON COLUMN crm.gps_wialon_unit.last_message_at IS 'Time of the newest message known, of any kind';
+COMMENT ON COLUMN crm.gps_wialon_unit.gone IS 'True: deleted there, or no longer visible to the token';
+COMMENT ON COLUMN crm.gps_wialon_unit.missing_from IS 'From when on history is still to be read; NULL: nothing is missing';
+COMMENT ON COLUMN crm.gps_wialon_unit.missing_to IS 'Until when';
+COMMENT ON COLUMN crm.gps_wialon_unit.problem IS 'Why it could not be read so far; it is tried again by itself';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_reread(integration text, from_at timestamptz, to_at timestamptz, unit text DEFAULT NULL) RETURNS integer
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	target bigint := (SELECT i.id FROM crm.integration AS i WHERE i.name = $1 AND i.kind = 'gps_wialon');
+	number integer;
+BEGIN
+	IF target IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no Wialon integration is named %s', coalesce(quote_literal($1), 'NULL')),
+			HINT = 'SELECT name FROM crm.integration WHERE kind = ''gps_wialon''; lists them.';
+	END IF;
+	IF $2 IS NULL OR $3 IS NULL OR NOT isfinite($2) OR NOT isfinite($3) OR $2 >= $3 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('no history from %s to %s', coalesce($2::text, 'NULL'), coalesce($3::text, 'NULL')),
+			HINT = 'Give the earlier moment first.';
+	END IF;
+	UPDATE crm.cursor AS c SET value = c.value || jsonb_build_object('gap', jsonb_build_object(
+		'from', least((c.value #>> '{gap,from}')::double precision, extract(epoch FROM $2)::double precision),
+		'to', greatest((c.value #>> '{gap,to}')::double precision, extract(epoch FROM $3)::double precision))), changed_at = crm.now()
+	FROM crm.vehicle AS v
+	WHERE c.integration_id = target AND v.gps_integration_id = target AND c.name = 'unit:' || v.gps_unit AND v.gps_unit = coalesce($4, v.gps_unit);
+	GET DIAGNOSTICS number = ROW_COUNT;
+	PERFORM crm.poll_after(target, 0);
+	RETURN number;
+END
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_reread(text, timestamptz, timestamptz, text) IS 'Has the history of all units with a vehicle, or of one, read again for a span; what is here already is not stored twice. The counts stand in crm.completeness afterwards. Returns how many units it concerns. Errors: 42704 no such integration, 22023 no span.';
+
+CREATE OR REPLACE FUNCTION crm.gps_wialon_health() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT 'notice', 'integration ' || u.integration,
+		format('%s units of %s belong to no vehicle: %s%s', count(*), u.integration, (string_agg(format('%s (%s)', coalesce(u.name, '?'), u.unit), ', ' ORDER BY u.unit) FILTER (WHERE u.number <= 5)),
+			CASE WHEN count(*) > 5 THEN ', …' ELSE '' END),
+		format('UPDATE crm.vehicle SET gps_integration_id = %s, gps_unit = ''UNIT'' WHERE plate = ''PLATE''; the list is crm.gps_wialon_unit.', min(i.id)), NULL::timestamptz
+	FROM (SELECT w.*, row_number() OVER (PARTITION BY w.integration ORDER BY w.unit) AS number FROM crm.gps_wialon_unit AS w WHERE w.vehicle_id IS NULL AND NOT w.gone) AS u
+	JOIN crm.integration AS i ON i.name = u.integration AND i.enabled
+	GROUP BY u.integration
+	UNION ALL
+	SELECT 'warning', 'integration ' || i.name,
+		format('%s vehicles have a tracker that %s does not show: %s', count(*), i.name, left(string_agg(v.plate, ', ' ORDER BY v.plate), 200)),
+		'Does the unit still exist, and does the token''s user see it? crm.vehicle.gps_unit is the unit''s id, not its IMEI.', NULL
+	FROM crm.vehicle AS v
+	JOIN crm.integration AS i ON i.id = v.gps_integration_id AND i.kind = 'gps_wialon' AND i.enabled
+	WHERE v.gps_unit IS NOT NULL AND v.archived_at IS NULL
+		AND EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = i.id AND c.name LIKE 'unit:%')
+		AND NOT EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = i.id AND c.name = 'unit:' || v.gps_unit AND NOT c.value ? 'gone')
+	GROUP BY i.name
+	UNION ALL
+	SELECT 'warning', 'integration ' || u.integration,
+		format('history of %s units of %s is missing and cannot be read: %s', count(*), u.integration, min(u.problem)),
+		'The token''s user needs the right to query messages of these units. It is tried again by itself; new positions come all the same.', min(u.missing_from)
+	FROM crm.gps_wialon_unit AS u
+	JOIN crm.integration AS i ON i.name = u.integration AND i.enabled
+	WHERE u.problem IS NOT NULL
+	GROUP BY u.integration
+	UNION ALL
+	SELECT 'warning', 'integration ' || i.name,
+		format('%s replies or events of %s could not be read, the last: %s: %s', sum(r.seen), i.name,
+			(array_agg(r.what ORDER BY r.last_at DESC, r.id DESC))[1], (array_agg(r.reason ORDER BY r.last_at DESC, r.id DESC))[1]),
+		format('SELECT * FROM crm.rejected WHERE integration_id = %s; has them with their bytes. This row leaves a day after the last of them.', min(i.id)), min(r.at)
+	FROM crm.rejected AS r
+	JOIN crm.integration AS i ON i.id = r.integration_id AND i.kind = 'gps_wialon' AND i.enabled
+	WHERE r.last_at > crm.now() - interval '1 day'
+		AND NOT EXISTS (SELECT FROM crm.integration_state AS s WHERE s.integration_id = i.id AND s.failures > 0)
+	GROUP BY i.name;
+END;
+COMMENT ON FUNCTION crm.gps_wialon_health() IS 'Rows of crm.health about Wialon: units without a vehicle, vehicles without a unit, history that cannot be read, what was rejected in the last day.';
+
+SELECT crm.register_kind('gps_wialon', 'crm.gps_wialon_next', 'crm.gps_wialon_take',
+	test_function => 'crm.gps_wialon_test', judge_function => 'crm.gps_wialon_judge',
+	defaults => '{"poll_ms": 5000, "max_in_flight": 1, "max_reply_bytes": 16777216, "timeout_ms": 60000, "operate_as": "", "map_by_plate": true,
+		"units_page": 1000, "units_every_s": 600, "slice_s": 86400, "history_count": 10000, "history_back_s": 3600, "history_first_s": 3600,
+		"history_max_s": 2592000, "locator_site": ""}',
+	description_en => 'Positions of vehicles from Wialon (Remote API), with history for what was missed',
+	description_ru => 'Координаты машин из Wialon (Remote API), с дочитыванием пропущенного из истории');
+SELECT crm.register_hook('health', 'gps_wialon', 'crm.gps_wialon_health');
