@@ -1,0 +1,1172 @@
+/*
+ * message: code.  May be run again at any time.
+ *
+ * In order: registries, checks of rules and templates, hours, the rule
+ * machinery, sending by hand, the outbox, reports, recovery, health, the why.
+ */
+
+-- Registries ---------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.register_audience(name text, function text, description text) RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.audience AS a (name, function, description) VALUES ($1, $2, $3)
+	ON CONFLICT (name) DO UPDATE SET function = excluded.function, description = excluded.description;
+END;
+COMMENT ON FUNCTION crm.register_audience(text, text, text) IS
+'Adds an audience that rules may name: a function f(event_ids bigint[]) RETURNS TABLE (event_id bigint, contact_id bigint), written with its schema. Called by the script';
+
+CREATE OR REPLACE FUNCTION crm.register_truth(name text, function text, description text) RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.truth AS t (name, function, description) VALUES ($1, $2, $3)
+	ON CONFLICT (name) DO UPDATE SET function = excluded.function, description = excluded.description;
+END;
+COMMENT ON FUNCTION crm.register_truth(text, text, text) IS
+'Adds a function that conditions and truths of rules may call; STABLE, executable by crm_eval, written with its schema (and with its argument types where the name is not unique). Called by the script';
+
+-- Expressions: parsed, checked and evaluated in C ----------------------------
+
+CREATE OR REPLACE FUNCTION crm.expression_functions() RETURNS oid[]
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT COALESCE(array_agg(f.oid), '{}')
+	FROM (SELECT CASE WHEN strpos(t.function, '(') > 0 THEN to_regprocedure(t.function)::oid ELSE to_regproc(t.function)::oid END AS oid
+		  FROM crm.truth t
+		  UNION ALL SELECT to_regprocedure('crm.now()')::oid) f
+	WHERE f.oid IS NOT NULL
+$$;
+COMMENT ON FUNCTION crm.expression_functions() IS 'Functions outside pg_catalog that an expression of a rule may call: those of crm.truth and crm.now()';
+
+CREATE OR REPLACE FUNCTION crm.expression_check(what text, expression text) RETURNS void
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS '$libdir/crm', 'crm_message_expression_check';
+COMMENT ON FUNCTION crm.expression_check(text, text) IS
+'Checks that a text is ONE boolean SQL expression over the columns of crm.event, built of non-volatile functions that rules may call; parsed and analysed, neither planned nor run. what: the word for it in an error. Errors: 42601 syntax, 0A000 what is not allowed, 42804 not boolean, 42703, 42883; with the text and a hint';
+
+CREATE OR REPLACE FUNCTION crm.expression_holds(expression text, event crm.event) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS '$libdir/crm', 'crm_message_expression_holds';
+COMMENT ON FUNCTION crm.expression_holds(text, crm.event) IS
+'Evaluates a rule''s expression over an event, as crm_eval and read-only; checked as by crm.expression_check() each time';
+
+CREATE OR REPLACE FUNCTION crm.message_text(value text, one_line boolean DEFAULT false) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS '$libdir/crm', 'crm_message_text';
+COMMENT ON FUNCTION crm.message_text(text, boolean) IS
+'A text without control characters (line feeds and tabs stay), zero-width and bidirectional marks, CR LF made LF; in one line: line breaks become spaces, for subjects and headers';
+
+-- Saving rules and templates -------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.person_variables() RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT ARRAY['contact_name', 'company_name'] $$;
+COMMENT ON FUNCTION crm.person_variables() IS 'Variables that every template knows beside those of the event: they come from the reader';
+
+CREATE OR REPLACE FUNCTION crm.template_check(code text, channel text, language text, subject text, body text, html text, event_kind text) RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	known text[];
+	unknown text[];
+BEGIN
+	IF $4 ~ '[[:cntrl:]]' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('the subject of template "%s" (%s, %s) holds a line break or another control character', $1, $2, $3),
+			HINT = 'Write it in one line.';
+	END IF;
+	SELECT k.variables || crm.person_variables() INTO known FROM crm.event_kind k WHERE k.kind = $7;
+	SELECT array_agg(DISTINCT v.name) INTO unknown
+	FROM unnest(crm.template_variables($5) || crm.template_variables(COALESCE($4, '')) || crm.template_variables(COALESCE($6, ''))) AS v(name)
+	WHERE $7 IS NOT NULL AND v.name <> ALL (known);
+	IF unknown IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '42703',
+			MESSAGE = format('template "%s" (%s, %s) names unknown variables: %s', $1, $2, $3, array_to_string(unknown, ', ')),
+			DETAIL = format('It is used for events of kind %s.', $7),
+			HINT = format('Known are: %s.', array_to_string(known, ', '));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.template_check(text, text, text, text, text, text, text) IS
+'Refuses a template whose placeholders are broken (42601), that names variables which events of the kind do not carry (42703, with the known ones), or whose subject has more than one line (22023)';
+
+CREATE OR REPLACE FUNCTION crm.template_hash(subject text, body text, html text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT md5(jsonb_build_array($1, $2, $3)::text) $$;
+COMMENT ON FUNCTION crm.template_hash(text, text, text) IS 'Tells whether a shipped text was changed';
+
+CREATE OR REPLACE FUNCTION crm.template_save() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	used record;
+BEGIN
+	IF TG_OP = 'DELETE' THEN
+		IF OLD.shipped THEN
+			RAISE EXCEPTION USING ERRCODE = '55000',
+				MESSAGE = format('template "%s" comes with the product and cannot be deleted', OLD.code),
+				HINT = 'Change its text, or switch off the rules that use it: UPDATE crm.rule SET switched = false WHERE template = …';
+		END IF;
+		SELECT r.code INTO used FROM crm.rule r WHERE r.template = OLD.code AND r.channel = OLD.channel LIMIT 1;
+		IF FOUND AND NOT EXISTS (SELECT FROM crm.template t WHERE t.code = OLD.code AND t.channel = OLD.channel AND t.id <> OLD.id) THEN
+			RAISE EXCEPTION USING ERRCODE = '23503',
+				MESSAGE = format('template "%s" is used by rule "%s"', OLD.code, used.code),
+				HINT = 'Give the rule another template first.';
+		END IF;
+		RETURN OLD;
+	END IF;
+	IF TG_OP = 'INSERT' AND NOT crm.guard() THEN
+		RETURN NEW;						-- a restore, or crm.ship_message()
+	END IF;
+	IF TG_OP = 'UPDATE' AND (NEW.code, NEW.channel, NEW.language) IS DISTINCT FROM (OLD.code, OLD.channel, OLD.language) THEN
+		RAISE EXCEPTION USING ERRCODE = '55000',
+			MESSAGE = format('template "%s" cannot change its code, channel or language', OLD.code),
+			HINT = 'Insert a new template instead.';
+	END IF;
+	IF TG_OP = 'INSERT' OR (NEW.subject, NEW.body, NEW.html) IS DISTINCT FROM (OLD.subject, OLD.body, OLD.html) THEN
+		PERFORM crm.template_check(NEW.code, NEW.channel, NEW.language, NEW.subject, NEW.body, NEW.html, NULL);
+		FOR used IN SELECT DISTINCT r.event_kind FROM crm.rule r WHERE r.template = NEW.code AND r.channel = NEW.channel LOOP
+			PERFORM crm.template_check(NEW.code, NEW.channel, NEW.language, NEW.subject, NEW.body, NEW.html, used.event_kind);
+		END LOOP;
+		IF TG_OP = 'UPDATE' THEN
+			NEW.version := OLD.version + 1;
+		ELSE
+			NEW.version := 1;
+		END IF;
+		NEW.edited_at := crm.now();
+		NEW.edited_by := session_user;
+		INSERT INTO crm.template_version (template_id, version, subject, body, html)
+		VALUES (NEW.id, NEW.version, NEW.subject, NEW.body, NEW.html);
+	ELSE
+		NEW.version := OLD.version;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm.template_save() IS 'Checks a template when it is saved, keeps every version of its text, and keeps shipped ones from being deleted';
+
+CREATE OR REPLACE FUNCTION crm.rule_definition(rule crm.rule) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+	SELECT to_jsonb($1) - ARRAY['id', 'version', 'switched', 'broken', 'shipped', 'shipped_hash', 'edited_at', 'author']
+$$;
+COMMENT ON FUNCTION crm.rule_definition(crm.rule) IS 'What a rule says, without its switch and its history';
+
+CREATE OR REPLACE FUNCTION crm.rule_cycle(rule crm.rule) RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	-- A rule on message.* answers to the messages of the rules in of_rules, or of all.
+	WITH RECURSIVE node AS (
+		SELECT r.code, r.event_kind, r.of_rules FROM crm.rule r WHERE r.code <> $1.code
+		UNION ALL SELECT $1.code, $1.event_kind, $1.of_rules
+	), edge AS (
+		SELECT a.code AS cause, b.code AS effect
+		FROM node a JOIN node b ON b.event_kind LIKE 'message.%' AND (b.of_rules IS NULL OR a.code = ANY (b.of_rules))
+	), walk AS (
+		SELECT e.effect, ARRAY[e.cause, e.effect] AS path FROM edge e WHERE e.cause = $1.code
+		UNION ALL
+		SELECT e.effect, w.path || e.effect
+		FROM walk w JOIN edge e ON e.cause = w.effect
+		WHERE w.effect <> $1.code AND cardinality(w.path) <= 8 AND NOT e.effect = ANY (w.path[2:])
+	)
+	SELECT array_to_string(w.path, ' -> ') FROM walk w WHERE w.effect = $1.code ORDER BY cardinality(w.path) LIMIT 1
+$$;
+COMMENT ON FUNCTION crm.rule_cycle(crm.rule) IS 'The shortest loop of rules that this rule would close, written as codes; NULL: none';
+
+CREATE OR REPLACE FUNCTION crm.rule_check(rule crm.rule) RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kind crm.event_kind%ROWTYPE;
+	t crm.template%ROWTYPE;
+	words text;
+BEGIN
+	SELECT * INTO kind FROM crm.event_kind k WHERE k.kind = rule.event_kind;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" answers to an unknown kind of event: %s', rule.code, rule.event_kind),
+			HINT = 'Known are: ' || (SELECT string_agg(k.kind, ', ' ORDER BY k.kind) FROM crm.event_kind k) || '.';
+	END IF;
+	PERFORM FROM crm.audience a WHERE a.name = rule.audience;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" addresses an unknown audience: %s', rule.code, rule.audience),
+			HINT = 'Known are: ' || (SELECT string_agg(a.name, ', ' ORDER BY a.name) FROM crm.audience a) || '.';
+	END IF;
+	IF rule.channel NOT IN ('sms', 'email', 'telegram') AND NOT EXISTS (SELECT FROM crm.integration_kind k WHERE k.channel = rule.channel) THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown channel: %s', rule.code, rule.channel),
+			HINT = 'Use sms, email, telegram, or a channel that a kind of integration carries.';
+	END IF;
+	IF rule.sender IS NOT NULL THEN
+		PERFORM crm.sender_check(rule.channel, rule.sender);
+	END IF;
+	IF rule.of_rules IS NOT NULL THEN
+		IF rule.event_kind NOT LIKE 'message.%' THEN
+			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('rule "%s" names of_rules, but answers to %s', rule.code, rule.event_kind),
+				HINT = 'of_rules is for events message.delivered and message.failed only.';
+		END IF;
+		SELECT string_agg(o.code, ', ') INTO words FROM unnest(rule.of_rules) AS o(code)
+		WHERE o.code <> rule.code AND NOT EXISTS (SELECT FROM crm.rule r WHERE r.code = o.code);
+		IF words IS NOT NULL THEN
+			RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" answers to messages of unknown rules: %s', rule.code, words),
+				HINT = 'Save those rules first.';
+		END IF;
+	END IF;
+	PERFORM FROM crm.template x WHERE x.code = rule.template AND x.channel = rule.channel;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown template: %s for %s', rule.code, rule.template, rule.channel),
+			HINT = format('INSERT INTO crm.template (code, channel, language, body) VALUES (%L, %L, ''ru'', …);', rule.template, rule.channel);
+	END IF;
+	FOR t IN SELECT * FROM crm.template x WHERE x.code = rule.template AND x.channel = rule.channel LOOP
+		PERFORM crm.template_check(t.code, t.channel, t.language, t.subject, t.body, t.html, rule.event_kind);
+	END LOOP;
+	IF rule.condition IS NOT NULL THEN
+		PERFORM crm.expression_check('condition', rule.condition);
+	END IF;
+	IF rule.truth IS NOT NULL THEN
+		PERFORM crm.expression_check('truth', rule.truth);
+	END IF;
+	words := crm.rule_cycle(rule);
+	IF words IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '54001', MESSAGE = format('rule "%s" would answer to itself for ever', rule.code),
+			DETAIL = format('The loop: %s.', words),
+			HINT = 'Name in of_rules the rules whose messages it shall answer to, so that no loop closes.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.rule_check(crm.rule) IS
+'Refuses a rule that could not run: unknown event kind, audience, channel, template (23503), unknown variables (42703), a condition or truth that is not one allowed expression, a bad sender (22023), a loop of rules (54001, the loop in DETAIL)';
+
+CREATE OR REPLACE FUNCTION crm.rule_save() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	used text;
+BEGIN
+	IF TG_OP = 'DELETE' THEN
+		IF OLD.shipped THEN
+			RAISE EXCEPTION USING ERRCODE = '55000',
+				MESSAGE = format('rule "%s" comes with the product and cannot be deleted', OLD.code),
+				HINT = format('Switch it off: UPDATE crm.rule SET switched = false WHERE code = %L;', OLD.code);
+		END IF;
+		SELECT r.code INTO used FROM crm.rule r WHERE OLD.code = ANY (r.of_rules) LIMIT 1;
+		IF FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" is named in of_rules of rule "%s"', OLD.code, used),
+				HINT = 'Change that rule first.';
+		END IF;
+		RETURN OLD;
+	END IF;
+	IF TG_OP = 'INSERT' AND NOT crm.guard() THEN
+		RETURN NEW;						-- a restore, or crm.ship_message()
+	END IF;
+	IF TG_OP = 'UPDATE' THEN
+		IF NEW.code <> OLD.code OR NEW.id <> OLD.id THEN
+			RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('rule "%s" cannot change its code', OLD.code),
+				HINT = 'Insert a new rule and switch the old one off.';
+		END IF;
+		NEW.version := OLD.version;
+		IF crm.rule_definition(NEW) = crm.rule_definition(OLD) THEN
+			RETURN NEW;					-- only the switch
+		END IF;
+		NEW.version := OLD.version + 1;
+	ELSE
+		NEW.version := 1;
+	END IF;
+	NEW.broken := NULL;
+	NEW.author := session_user;
+	NEW.edited_at := crm.now();
+	PERFORM crm.rule_check(NEW);
+	INSERT INTO crm.rule_version (rule_id, version, definition)
+	VALUES (NEW.id, NEW.version, crm.rule_definition(NEW));
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm.rule_save() IS 'Checks a rule when it is saved, keeps every version of it, and keeps shipped ones from being deleted';
+
+CREATE OR REPLACE FUNCTION crm.rules_check() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r crm.rule%ROWTYPE;
+	words text;
+BEGIN
+	FOR r IN SELECT * FROM crm.rule ORDER BY id LOOP
+		words := NULL;
+		IF NOT r.shipped AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.rolname = r.author) THEN
+			words := format('its author %s is gone', r.author);
+		ELSE
+			BEGIN
+				PERFORM crm.rule_check(r);
+			EXCEPTION WHEN OTHERS THEN
+				words := SQLERRM;
+			END;
+		END IF;
+		IF words IS DISTINCT FROM r.broken THEN
+			UPDATE crm.rule x SET broken = words WHERE x.id = r.id;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.rules_check() IS 'Checks every rule again, as activation does: one that cannot run is put aside with the reason in broken and a row in crm.health';
+
+-- Hours ------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.open_hours(kind text, zone text, at timestamptz, OUT from_at timestamptz, OUT until_at timestamptz) RETURNS record
+LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	here timestamp;
+	day date;
+	hours record;
+	opens timestamptz;
+	closes timestamptz;
+BEGIN
+	IF NOT isfinite(at) THEN
+		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('no hours for the time %s', at), HINT = 'Give a finite time.';
+	END IF;
+	here := at AT TIME ZONE zone;
+	-- a window that began yesterday may run over midnight; two days of closed doors end the search
+	FOR i IN -1 .. 8 LOOP
+		day := here::date + i;
+		SELECT q.from_time, q.to_time INTO hours FROM crm.quiet_hours q
+		WHERE q.kind = open_hours.kind AND q.weekend = (extract(isodow FROM day) >= 6);
+		IF NOT FOUND THEN
+			from_at := at;				-- no hours are set: always open
+			RETURN;
+		END IF;
+		opens := (day + hours.from_time) AT TIME ZONE zone;
+		closes := (day + CASE WHEN hours.to_time < hours.from_time THEN 1 ELSE 0 END + hours.to_time) AT TIME ZONE zone;
+		IF at < closes AND opens < closes THEN
+			from_at := GREATEST(at, opens);
+			until_at := closes;
+			RETURN;
+		END IF;
+	END LOOP;
+	from_at := at;
+END
+$$;
+COMMENT ON FUNCTION crm.open_hours(text, text, timestamptz) IS
+'When a message may go to a reader in a zone (IANA name), not before a moment: from_at the first moment inside the hours of crm.quiet_hours, until_at when they end. kind: service or advertising. Daylight saving is the zone''s own';
+
+-- The rule machinery --------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.rules_for(kinds text[]) RETURNS TABLE (rule_id bigint, event_kind text, condition text)
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT r.id, r.event_kind, r.condition
+	FROM crm.rule r
+	WHERE r.event_kind = ANY ($1) AND COALESCE(r.switched, r.enabled) AND r.broken IS NULL
+	ORDER BY r.priority DESC, r.id
+$$;
+COMMENT ON FUNCTION crm.rules_for(text[]) IS 'Rules that are on for events of these kinds';
+
+CREATE OR REPLACE FUNCTION crm.audience_of(audience text, event_ids bigint[]) RETURNS TABLE (event_id bigint, contact_id bigint)
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f text;
+BEGIN
+	SELECT a.function INTO f FROM crm.audience a WHERE a.name = $1;
+	IF f IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('unknown audience: %s', $1),
+			HINT = 'SELECT name, description FROM crm.audience lists them.';
+	END IF;
+	RETURN QUERY EXECUTE format('SELECT a.event_id, a.contact_id FROM %s($1) a', f) USING $2;
+END
+$$;
+COMMENT ON FUNCTION crm.audience_of(text, bigint[]) IS 'The readers that an audience finds for events, a row for each event and contact';
+
+CREATE OR REPLACE FUNCTION crm.event_depth(event_id bigint) RETURNS integer
+LANGUAGE sql STABLE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH RECURSIVE chain AS (
+		SELECT e.cause_id, 1 AS depth FROM crm.event e WHERE e.id = $1
+		UNION ALL
+		SELECT e.cause_id, c.depth + 1 FROM chain c JOIN crm.event e ON e.id = c.cause_id WHERE c.depth < 8
+	)
+	SELECT COALESCE(max(c.depth), 0) FROM chain c
+$$;
+COMMENT ON FUNCTION crm.event_depth(bigint) IS 'Length of the chain of causes that ends in an event: 1 for a fact''s own event, at most 8';
+
+CREATE OR REPLACE FUNCTION crm.sender_check(channel text, sender text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF channel = 'sms' THEN
+		IF sender IS NULL THEN
+			RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'no sender name is set for sms',
+				HINT = 'Set it at the integration (settings: {"sender": "NAME"}) or at the rule; a name of 3 to 11 Latin letters and digits, registered with the provider.';
+		ELSIF sender !~ '^[A-Za-z0-9._ -]{3,11}$' OR sender !~ '[A-Za-z]' THEN
+			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('not a sender name for sms: %L', sender),
+				HINT = 'Use 3 to 11 Latin letters, digits, dots, hyphens, underscores or blanks, at least one of them a letter.';
+		END IF;
+	ELSIF sender ~ '[[:cntrl:]]' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the sender holds a line break or another control character',
+			HINT = 'Write it in one line.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.sender_check(text, text) IS
+'Refuses a sender that the channel does not take: for sms it must be there (22004) and be an alpha name (22023). Claim 58; protocol sms, section 8';
+
+CREATE OR REPLACE FUNCTION crm.channel_integration(channel text, name text DEFAULT NULL) RETURNS bigint
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT i.id FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind
+	WHERE k.channel = $1 AND CASE WHEN $2 IS NULL THEN i.enabled ELSE i.name = $2 END
+	ORDER BY i.id LIMIT 1
+$$;
+COMMENT ON FUNCTION crm.channel_integration(text, text) IS 'Number of the integration that carries a channel: the named one, else the first that is enabled; NULL: none';
+
+CREATE OR REPLACE FUNCTION crm.rule_queue() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+DECLARE
+	r crm.rule%ROWTYPE;
+	carrier record;
+	sender text;
+	defaults jsonb;
+	due timestamptz;
+	sandbox boolean := crm.mode() = 'sandbox';
+	words text;
+	parts integer[];
+	one bigint;
+	again bigint[];
+	tries bigint[] := ARRAY[NULL::bigint];
+	max_parts integer;
+BEGIN
+	SELECT * INTO r FROM crm.rule x WHERE x.id = TG_ARGV[0]::bigint;
+
+	-- Who carries it, under which name?  What is missing is said in words, and never stops the fact.
+	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(r.channel, r.integration);
+	IF carrier.id IS NULL THEN
+		INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+		SELECT r.id, r.version, f.id, 'no integration',
+			COALESCE(format('integration "%s" is not there', r.integration), format('no enabled integration carries %s', r.channel))
+			|| '; add one with crm.add_integration()'
+		FROM fresh f;
+		RETURN NULL;
+	END IF;
+	sender := COALESCE(r.sender, carrier.settings ->> 'sender');
+	BEGIN
+		PERFORM crm.sender_check(r.channel, sender);
+	EXCEPTION WHEN invalid_parameter_value OR null_value_not_allowed THEN
+		GET STACKED DIAGNOSTICS words = PG_EXCEPTION_HINT;
+		INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+		SELECT r.id, r.version, f.id, 'no sender', SQLERRM || '. ' || words FROM fresh f;
+		RETURN NULL;
+	END;
+	SELECT jsonb_object_agg(v.name, NULL) INTO defaults
+	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = r.event_kind;
+	max_parts := COALESCE((carrier.settings ->> 'max_parts')::integer, 10);
+	due := crm.now() + r.delay;
+
+	-- Two sessions that count at once would both stay under the limit.
+	IF r.throttle_count IS NOT NULL THEN
+		PERFORM pg_advisory_xact_lock(hashtext('crm.throttle ' || r.id), hashint8(c.contact_id))
+		FROM (SELECT DISTINCT a.contact_id FROM crm.audience_of(r.audience, (SELECT array_agg(f.id) FROM fresh f)) a ORDER BY 1) c;
+	END IF;
+
+	-- The whole set at once; where that fails, one by one, and only the culprit is left out.
+	WHILE cardinality(tries) > 0 LOOP
+		one := tries[1];
+		tries := tries[2:];
+		BEGIN
+			WITH hit AS MATERIALIZED (
+				SELECT f.id, f.object_kind, f.object_id, f.known_at, f.data,
+					CASE r.once WHEN 'object' THEN '' ELSE COALESCE(f.source || ':' || f.source_id, f.id::text) END AS cause,
+					CASE WHEN f.cause_id IS NULL THEN 0 ELSE crm.event_depth(f.cause_id) END AS depth
+				FROM fresh f
+				WHERE (one IS NULL OR f.id = one)
+					AND (r.of_rules IS NULL OR f.data ->> 'rule' = ANY (r.of_rules))
+			), asked AS MATERIALIZED (
+				SELECT a.event_id, a.contact_id
+				FROM crm.audience_of(r.audience, (SELECT array_agg(h.id) FROM hit h)) a
+				WHERE a.event_id IS NOT NULL AND a.contact_id IS NOT NULL
+			), reader AS MATERIALIZED (
+				SELECT c.id, c.name, c.company_id, m.name AS company_name,
+					COALESCE(c.time_zone, m.time_zone, current_setting('crm.time_zone')) AS zone,
+					p.id AS point_id, p.value AS recipient,
+					t.id AS template_id, t.version AS template_version, t.language, t.subject, t.body, t.html
+				FROM (SELECT DISTINCT a.contact_id FROM asked a) w
+				JOIN crm.contact c ON c.id = w.contact_id AND c.archived_at IS NULL
+				LEFT JOIN crm.company m ON m.id = c.company_id
+				LEFT JOIN LATERAL (
+					SELECT x.id, x.value FROM crm.contact_point x
+					WHERE x.contact_id = c.id AND x.state <> 'invalid'
+						AND CASE r.channel WHEN 'sms' THEN x.kind = 'phone' AND x.is_mobile ELSE x.kind = r.channel END
+					ORDER BY x.state = 'verified' DESC, x.state = 'stale', x.id LIMIT 1) p ON true
+				LEFT JOIN LATERAL (
+					SELECT x.* FROM crm.template x
+					WHERE x.code = r.template AND x.channel = r.channel
+					ORDER BY x.language = COALESCE(c.language, m.language, 'ru') DESC, x.language = COALESCE(m.language, 'ru') DESC,
+						x.language = 'ru' DESC, x.language LIMIT 1) t ON true
+			), hours AS MATERIALIZED (
+				SELECT z.zone, o.from_at, o.until_at
+				FROM (SELECT DISTINCT x.zone FROM reader x) z
+				LEFT JOIN LATERAL crm.open_hours(r.quiet_kind, z.zone, due) o ON r.quiet = 'respect'
+			), throttled AS MATERIALIZED (
+				SELECT n.event_id, n.contact_id
+				FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.contact_id ORDER BY a.event_id)
+						+ (SELECT count(*) FROM crm.message_body b WHERE b.contact_id = a.contact_id AND b.rule_id = r.id
+							AND b.queued_at > crm.now() - r.throttle_interval) AS n
+					  FROM asked a) n
+				WHERE r.throttle_count IS NOT NULL AND n.n > r.throttle_count
+			), picked AS (
+				SELECT DISTINCT ON (a.event_id, x.recipient) a.event_id, a.contact_id
+				FROM asked a JOIN reader x ON x.id = a.contact_id
+				WHERE x.recipient IS NOT NULL AND x.template_id IS NOT NULL
+					AND NOT EXISTS (SELECT FROM throttled t WHERE t.event_id = a.event_id AND t.contact_id = a.contact_id)
+				ORDER BY a.event_id, x.recipient, a.contact_id
+			), filled AS MATERIALIZED (
+				SELECT h.id AS event_id, h.known_at, h.object_kind, h.object_id, h.cause, h.depth,
+					x.id AS contact_id, x.company_id, x.zone, x.point_id, x.recipient, x.template_id, x.template_version, x.language,
+					CASE WHEN r.channel = 'sms' THEN normalize(crm.message_text(crm.template_fill(x.body, v.vars)), NFC)
+						ELSE crm.message_text(crm.template_fill(x.body, v.vars)) END AS body,
+					crm.message_text(crm.template_fill(x.subject, v.vars), true) AS subject,
+					crm.template_fill_html(x.html, v.vars) AS html
+				FROM picked p
+				JOIN hit h ON h.id = p.event_id AND h.depth < 8
+				JOIN reader x ON x.id = p.contact_id
+				CROSS JOIN LATERAL (SELECT defaults || h.data || jsonb_build_object('contact_name', x.name, 'company_name', x.company_name)) AS v(vars)
+			), ready AS MATERIALIZED (
+				SELECT f.*, s.encoding, s.parts, crm.next_message_id() AS message_id
+				FROM filled f
+				LEFT JOIN LATERAL crm.sms_segments(f.body) s ON r.channel = 'sms'
+				WHERE f.body <> '' AND (s.parts IS NULL OR s.parts <= max_parts)
+			), keyed AS (
+				INSERT INTO crm.message_key AS k (rule_id, object_kind, object_id, cause, contact_id, message_id)
+				SELECT r.id, y.object_kind, y.object_id, y.cause, y.contact_id, y.message_id FROM ready y
+				ON CONFLICT DO NOTHING
+				RETURNING k.message_id
+			), said AS (
+				INSERT INTO crm.message_body AS b (id, integration_id, lane, channel, recipient, sender, subject, body, html, language,
+					encoding, segments, rule_id, rule_version, template_id, template_version, event_id, event_known_at,
+					object_kind, object_id, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
+					not_before, expires_at, depth, sandbox)
+				SELECT y.message_id, carrier.id, CASE WHEN COALESCE(o.from_at, due) > crm.now() THEN NULL ELSE r.priority END,
+					r.channel, y.recipient, sender, y.subject, y.body, y.html, y.language,
+					y.encoding, y.parts, r.id, r.version, y.template_id, y.template_version, y.event_id, y.known_at,
+					y.object_kind, y.object_id, y.company_id, y.contact_id, y.point_id, y.zone,
+					CASE WHEN r.quiet = 'respect' THEN r.quiet_kind END, o.until_at,
+					NULLIF(COALESCE(o.from_at, due), crm.now()), crm.now() + r.expires_after, y.depth, sandbox
+				FROM keyed k
+				JOIN ready y ON y.message_id = k.message_id
+				JOIN hours o ON o.zone = y.zone
+				RETURNING b.id, b.not_before, b.expires_at
+			), late AS (
+				INSERT INTO crm.message_result (message_id, state, words)
+				SELECT s.id, 'expired', format('the hour at which it may go, %s, is after its end, %s', s.not_before, s.expires_at)
+				FROM said s WHERE s.not_before >= s.expires_at
+			), waits AS (
+				INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
+				SELECT s.id, carrier.id, r.priority, s.not_before
+				FROM said s WHERE s.not_before > crm.now() AND (s.expires_at IS NULL OR s.not_before < s.expires_at)
+			)
+			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, contact_id, reason, words)
+			SELECT r.id, r.version, a.event_id, a.contact_id,
+				CASE WHEN x.recipient IS NULL THEN 'no address' ELSE 'no template' END,
+				CASE WHEN x.recipient IS NULL THEN format('contact %s has no usable address for %s', a.contact_id, r.channel)
+					ELSE format('template "%s" has no row for %s', r.template, r.channel) END
+			FROM asked a JOIN reader x ON x.id = a.contact_id
+			WHERE x.recipient IS NULL OR x.template_id IS NULL
+			UNION ALL
+			SELECT r.id, r.version, t.event_id, t.contact_id, 'throttle',
+				format('more than %s in %s for this contact', r.throttle_count, r.throttle_interval)
+			FROM throttled t
+			UNION ALL
+			SELECT r.id, r.version, f.event_id, f.contact_id, CASE WHEN f.body = '' THEN 'empty' ELSE 'too long' END,
+				CASE WHEN f.body = '' THEN format('template "%s" gives an empty text', r.template)
+					ELSE format('the text takes more than %s parts', max_parts) END
+			FROM filled f LEFT JOIN ready y ON y.event_id = f.event_id AND y.contact_id = f.contact_id
+			WHERE y.event_id IS NULL
+			UNION ALL
+			SELECT r.id, r.version, h.id, NULL, 'loop', 'eight events and messages have caused one another'
+			FROM hit h WHERE h.depth >= 8;
+		EXCEPTION
+			WHEN transaction_rollback OR insufficient_resources OR operator_intervention OR system_error THEN
+				RAISE;
+			WHEN OTHERS THEN
+				GET STACKED DIAGNOSTICS words = MESSAGE_TEXT;
+				IF one IS NULL THEN
+					SELECT array_agg(f.id ORDER BY f.id) INTO again FROM (SELECT x.id FROM fresh x LIMIT 1001) f;
+				END IF;
+				IF one IS NULL AND cardinality(again) BETWEEN 2 AND 1000 THEN
+					tries := again;
+				ELSE
+					INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+					SELECT r.id, r.version, f.id, 'error', words FROM fresh f WHERE one IS NULL OR f.id = one;
+				END IF;
+		END;
+	END LOOP;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.rule_queue() IS
+'Queues the messages of one rule (the trigger''s argument) for the events that met its condition (the transition table fresh): audience, address, template, hours, throttle and key in one statement for the whole set. Called by crm.event_rules(); what cannot be queued is a row in crm.message_skip, never an error of the fact';
+
+CREATE OR REPLACE FUNCTION crm.rule_error(rule_id bigint, event_id bigint, words text) RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+	SELECT r.id, r.version, $2, 'error', format('condition: %s', $3) FROM crm.rule r WHERE r.id = $1
+$$;
+COMMENT ON FUNCTION crm.rule_error(bigint, bigint, text) IS 'Keeps the error of a condition that could not be evaluated, for the first event of the set';
+
+CREATE OR REPLACE FUNCTION crm.event_rules() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS '$libdir/crm', 'crm_message_event_rules';
+COMMENT ON FUNCTION crm.event_rules() IS
+'Statement trigger on crm.event: evaluates the conditions of the rules over the new events, as crm_eval, read-only, and calls crm.rule_queue() for those that were met. Asleep until crm.activate()';
+
+CREATE OR REPLACE FUNCTION crm.company_contacts(event_ids bigint[]) RETURNS TABLE (event_id bigint, contact_id bigint)
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1000
+AS $$
+	SELECT e.id, c.id FROM crm.event e JOIN crm.contact c ON c.company_id = e.company_id
+	WHERE e.id = ANY ($1) AND c.archived_at IS NULL
+$$;
+COMMENT ON FUNCTION crm.company_contacts(bigint[]) IS 'Audience: every contact of the company that the event concerns';
+
+CREATE OR REPLACE FUNCTION crm.message_reader(event_ids bigint[]) RETURNS TABLE (event_id bigint, contact_id bigint)
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT e.id, b.contact_id FROM crm.event e JOIN crm.message_body b ON b.id = e.object_id
+	WHERE e.id = ANY ($1) AND e.object_kind = 'message' AND b.contact_id IS NOT NULL
+$$;
+COMMENT ON FUNCTION crm.message_reader(bigint[]) IS 'Audience of rules on message.*: the reader of that message (another channel when the first one failed)';
+
+CREATE OR REPLACE FUNCTION crm.wake_couriers() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF crm.guard() THEN
+		PERFORM crm.wake();
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.wake_couriers() IS 'Statement trigger: the commit that queues a message wakes the couriers';
+
+-- Sending by hand -------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.send(channel text, recipient text, body text, subject text DEFAULT NULL, html text DEFAULT NULL,
+	sender text DEFAULT NULL, integration text DEFAULT NULL, priority integer DEFAULT 1, quiet text DEFAULT 'urgent',
+	not_before timestamptz DEFAULT NULL, expires_after interval DEFAULT NULL, contact_id bigint DEFAULT NULL,
+	language text DEFAULT 'ru') RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	carrier record;
+	address text;
+	from_name text;
+	words text := crm.message_text(body);
+	parts record;
+	zone text := current_setting('crm.time_zone');
+	company bigint;
+	point bigint;
+	starts timestamptz;
+	ends timestamptz;
+	hours record;
+	id bigint;
+BEGIN
+	IF NOT crm.guard() THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'this database is not active: nothing is sent',
+			HINT = 'SELECT crm.activate(); crm.health tells why an activation does not hold here.';
+	END IF;
+	IF channel IS NULL OR recipient IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'crm.send() needs a channel, a recipient and a body',
+			HINT = 'SELECT crm.send(''sms'', ''+79991234567'', ''text'');';
+	END IF;
+	IF length(recipient) > 320 OR recipient ~ '[[:cntrl:]]' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('not a recipient: %L', left(recipient, 100)),
+			HINT = 'A recipient is one phone or address in one line.';
+	END IF;
+	IF subject ~ '[[:cntrl:]]' OR length(subject) > 255 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('not a subject: %L', left(subject, 100)),
+			HINT = 'Write it in one line of at most 255 characters.';
+	END IF;
+	IF words = '' OR octet_length(words) > 1048576 OR octet_length(html) > 1048576 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = CASE WHEN words = '' THEN 'the body is empty' ELSE format('the body has %s bytes', octet_length(words)) END,
+			HINT = 'Give a text of 1 byte to 1 MB.';
+	END IF;
+	IF priority IS NULL OR priority NOT BETWEEN 0 AND 2 OR quiet IS NULL OR quiet NOT IN ('urgent', 'respect') OR language IS NULL OR language NOT IN ('ru', 'en') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('not a priority, quiet or language: %s, %s, %s', priority, quiet, language),
+			HINT = 'priority is 0, 1 or 2; quiet is urgent or respect; language is ru or en.';
+	END IF;
+	IF NOT isfinite(not_before) OR expires_after <= '0' OR expires_after > '366 days' THEN
+		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('not a time to send: not before %s, expires after %s', not_before, expires_after),
+			HINT = 'Give a finite time, and an interval between a second and 366 days.';
+	END IF;
+
+	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(send.channel, send.integration);
+	IF carrier.id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '55000',
+			MESSAGE = COALESCE(format('integration "%s" is not there or does not carry %s', integration, channel), format('no enabled integration carries %s', channel)),
+			HINT = 'SELECT crm.add_integration(name, kind, url, settings, secret);';
+	END IF;
+	address := CASE channel WHEN 'sms' THEN crm.phone_e164(recipient) WHEN 'email' THEN crm.email_normal(recipient) ELSE btrim(recipient) END;
+	from_name := COALESCE(sender, carrier.settings ->> 'sender');
+	PERFORM crm.sender_check(channel, from_name);
+	IF channel = 'sms' THEN
+		words := normalize(words, NFC);
+		SELECT * INTO parts FROM crm.sms_segments(words);
+		IF parts.parts > COALESCE((carrier.settings ->> 'max_parts')::integer, 10) THEN
+			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the text takes %s parts', parts.parts),
+				HINT = format('At most %s are sent (setting max_parts of the integration).', COALESCE(carrier.settings ->> 'max_parts', '10'));
+		END IF;
+	ELSE
+		SELECT NULL::text AS encoding, NULL::integer AS parts INTO parts;
+	END IF;
+	IF send.contact_id IS NOT NULL THEN
+		SELECT COALESCE(c.time_zone, m.time_zone, zone), c.company_id, p.id INTO zone, company, point
+		FROM crm.contact c LEFT JOIN crm.company m ON m.id = c.company_id
+		LEFT JOIN crm.contact_point p ON p.contact_id = c.id AND p.value = address
+		WHERE c.id = send.contact_id LIMIT 1;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('contact %s is not there', send.contact_id),
+				HINT = 'Leave contact_id out for an address that belongs to nobody.';
+		END IF;
+	END IF;
+	starts := GREATEST(send.not_before, crm.now());
+	ends := crm.now() + expires_after;
+	IF quiet = 'respect' THEN
+		SELECT * INTO hours FROM crm.open_hours('service', zone, starts);
+		starts := hours.from_at;
+	ELSE
+		SELECT NULL::timestamptz AS from_at, NULL::timestamptz AS until_at INTO hours;
+	END IF;
+
+	INSERT INTO crm.message_body AS b (integration_id, lane, channel, recipient, sender, subject, body, html, language, encoding, segments,
+		company_id, contact_id, contact_point_id, zone, quiet_kind, open_until, not_before, expires_at, sandbox)
+	VALUES (carrier.id, CASE WHEN starts > crm.now() THEN NULL ELSE priority END, send.channel, address, from_name, send.subject, words, send.html,
+		send.language, parts.encoding, parts.parts, company, send.contact_id, point, zone, CASE quiet WHEN 'respect' THEN 'service' END,
+		hours.until_at, NULLIF(starts, crm.now()), ends, crm.mode() = 'sandbox')
+	RETURNING b.id INTO id;
+	IF starts >= ends THEN
+		INSERT INTO crm.message_result (message_id, state, words)
+		VALUES (id, 'expired', format('the hour at which it may go, %s, is after its end, %s', starts, ends));
+	ELSIF starts > crm.now() THEN
+		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at) VALUES (id, carrier.id, priority, starts);
+	END IF;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION crm.send(text, text, text, text, text, text, text, integer, text, timestamptz, interval, bigint, text) IS
+'Queues one message by hand and returns its number; it leaves when the transaction commits. channel: sms, email, telegram; recipient: a phone in any usual spelling or an address; priority 0 to 2; quiet: urgent (the default: any hour) or respect (waits for the reader''s hours, zone of the contact, else of the setting crm.time_zone); not_before, expires_after: business clock. Errors: 22023 a phone or address that is none, a body that is empty or too long, a bad sender; 22004 no sender for sms; 55000 not active, or no integration';
+
+CREATE OR REPLACE FUNCTION crm.message_attach(message_id bigint, name text, content_type text, content bytea) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id bigint;
+BEGIN
+	PERFORM FROM crm.message_body b WHERE b.id = message_attach.message_id AND b.channel = 'email' AND b.queued_at = crm.now();
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('message %s is no letter that this transaction queued', message_attach.message_id),
+			HINT = 'Attach files in the transaction that calls crm.send().';
+	END IF;
+	INSERT INTO crm.message_attachment AS a (message_id, name, content_type, content)
+	VALUES (message_attach.message_id, message_attach.name, message_attach.content_type, message_attach.content) RETURNING a.id INTO id;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION crm.message_attach(bigint, text, text, bytea) IS
+'Adds a file to a letter that the same transaction queued by crm.send(); name without folders, MIME type, at most 25 MB. Errors: 55000 not such a letter, 23514 a bad name or type';
+
+CREATE OR REPLACE FUNCTION crm.template_preview(code text, event_id bigint, language text DEFAULT 'ru')
+RETURNS TABLE (channel text, subject text, body text, html text, encoding text, units integer, parts integer)
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	e crm.event%ROWTYPE;
+	vars jsonb;
+BEGIN
+	SELECT * INTO e FROM crm.event x WHERE x.id = template_preview.event_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('event %s is not there', template_preview.event_id),
+			HINT = 'SELECT id, kind, at FROM crm.event ORDER BY id DESC LIMIT 10 shows the last ones.';
+	END IF;
+	SELECT jsonb_object_agg(v.name, NULL) INTO vars
+	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = e.kind;
+	vars := vars || e.data || COALESCE((
+		SELECT jsonb_build_object('company_name', m.name, 'contact_name', (SELECT min(c.name) FROM crm.contact c WHERE c.company_id = m.id))
+		FROM crm.company m WHERE m.id = e.company_id), '{}');
+	RETURN QUERY
+	SELECT t.channel, crm.message_text(crm.template_fill(t.subject, vars), true), x.body, crm.template_fill_html(t.html, vars), s.encoding, s.units, s.parts
+	FROM crm.template t
+	CROSS JOIN LATERAL (SELECT normalize(crm.message_text(crm.template_fill(t.body, vars)), NFC)) AS x(body)
+	LEFT JOIN LATERAL crm.sms_segments(x.body) s ON t.channel = 'sms'
+	WHERE t.code = template_preview.code AND t.language = template_preview.language
+	ORDER BY t.channel;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('template "%s" has no text in %s', template_preview.code, template_preview.language),
+			HINT = 'Known are: ' || (SELECT string_agg(DISTINCT t.code, ', ') FROM crm.template t) || '.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.template_preview(text, bigint, text) IS
+'How a template reads for a real event, a row for each of its channels, with the parts that an SMS would take. Sends nothing. Claim 57';
+
+-- Why, and why not -----------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.why(message_id bigint) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	m crm.message%ROWTYPE;
+	r crm.rule%ROWTYPE;
+	e crm.event%ROWTYPE;
+	t record;
+	lines text[];
+BEGIN
+	SELECT * INTO m FROM crm.message x WHERE x.id = why.message_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('message %s is not there', why.message_id),
+			HINT = 'SELECT id, recipient, state FROM crm.message ORDER BY id DESC LIMIT 10 shows the last ones.';
+	END IF;
+	lines := ARRAY[format('Message %s, %s to %s: %s%s.', m.id, m.channel, m.recipient, m.state, COALESCE(' (' || m.last_error || ')', ''))];
+	IF m.rule IS NULL THEN
+		lines := lines || format('Sent by hand by %s at %s.', m.queued_by, m.queued_at);
+	ELSE
+		SELECT * INTO r FROM crm.rule x WHERE x.code = m.rule;
+		lines := lines || format('Rule "%s", version %s%s: on %s%s, to %s, template "%s".', r.code, m.rule_version,
+			CASE WHEN r.version <> m.rule_version THEN format(' (now %s)', r.version) ELSE '' END,
+			r.event_kind, COALESCE(' where ' || r.condition, ''), r.audience, r.template);
+		SELECT x.* INTO e FROM crm.event x WHERE x.id = m.event_id;
+		lines := lines || format('Event %s: %s of %s %s at %s, known at %s, from %s%s.', e.id, e.kind, e.object_kind, e.object_id,
+			e.at, e.known_at, e.source, COALESCE(' ' || e.source_id, ''));
+		FOR i IN 1 .. 8 LOOP
+			EXIT WHEN e.cause_id IS NULL;
+			SELECT x.* INTO e FROM crm.event x WHERE x.id = e.cause_id;
+			EXIT WHEN NOT FOUND;
+			lines := lines || format('caused by event %s: %s of %s %s at %s, from %s%s.', e.id, e.kind, e.object_kind, e.object_id, e.at,
+				e.source, COALESCE(' ' || e.source_id, ''));
+		END LOOP;
+	END IF;
+	IF m.not_before IS NOT NULL THEN
+		lines := lines || format('Not before %s%s.', m.not_before,
+			(SELECT format(', the hours of a %s message in %s', b.quiet_kind, b.zone) FROM crm.message_body b WHERE b.id = m.id AND b.quiet_kind IS NOT NULL));
+	END IF;
+	FOR t IN SELECT * FROM crm.message_attempt a WHERE a.message_id = m.id ORDER BY a.at, a.attempt LOOP
+		lines := lines || format('%s %s at %s%s%s.', CASE t.outcome WHEN 'report' THEN 'Report on try' ELSE 'Try' END, t.attempt || CASE t.outcome WHEN 'report' THEN '' ELSE ': ' || t.outcome END,
+			t.at, COALESCE(', number ' || t.provider_id, ''), COALESCE(': ' || t.words, ''));
+	END LOOP;
+	RETURN array_to_string(lines, E'\n');
+END
+$$;
+COMMENT ON FUNCTION crm.why(bigint) IS 'Why a message exists and what became of it, in words: state, rule and its version, event, what caused that, hours, tries and reports. Error P0002: no such message';
+
+CREATE OR REPLACE FUNCTION crm.why_not(event_id bigint, contact_id bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	e crm.event%ROWTYPE;
+	c crm.contact%ROWTYPE;
+	r crm.rule%ROWTYPE;
+	m record;
+	holds boolean;
+	lines text[] := '{}';
+	said text;
+BEGIN
+	SELECT * INTO e FROM crm.event x WHERE x.id = why_not.event_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('event %s is not there', why_not.event_id),
+			HINT = 'SELECT id, kind, at FROM crm.event ORDER BY id DESC LIMIT 10 shows the last ones.';
+	END IF;
+	SELECT * INTO c FROM crm.contact x WHERE x.id = why_not.contact_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('contact %s is not there', why_not.contact_id),
+			HINT = 'SELECT id, name FROM crm.contact lists them.';
+	END IF;
+	FOR r IN SELECT * FROM crm.rule x WHERE x.event_kind = e.kind ORDER BY x.id LOOP
+		said := NULL;
+		SELECT v.* INTO m FROM crm.message_body b JOIN crm.message v ON v.id = b.id
+		WHERE b.event_id = e.id AND b.rule_id = r.id AND b.contact_id = c.id LIMIT 1;
+		IF FOUND THEN
+			said := CASE m.state
+				WHEN 'delivered' THEN format('message %s was delivered at %s', m.id, m.delivered_at)
+				WHEN 'queued' THEN CASE WHEN m.not_before > crm.clock() THEN format('message %s waits until %s, the reader''s hours or the rule''s delay', m.id, m.not_before)
+					WHEN crm.mode() = 'off' THEN format('message %s waits: the mode is off', m.id)
+					ELSE format('message %s waits in the queue', m.id) END
+				ELSE format('message %s is %s%s', m.id, m.state, COALESCE(': ' || m.last_error, '')) END;
+		ELSE
+			SELECT s.reason || ': ' || s.words INTO said FROM crm.message_skip s
+			WHERE s.event_id = e.id AND s.rule_id = r.id AND (s.contact_id = c.id OR s.contact_id IS NULL) ORDER BY s.id DESC LIMIT 1;
+			IF said IS NULL THEN
+				SELECT format('duplicate: message %s already told the same (%s %s)', k.message_id, k.object_kind, k.object_id) INTO said
+				FROM crm.message_key k
+				WHERE k.rule_id = r.id AND k.object_kind = e.object_kind AND k.object_id = e.object_id AND k.contact_id = c.id
+					AND k.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(e.source || ':' || e.source_id, e.id::text) END;
+			END IF;
+			IF said IS NULL AND r.broken IS NOT NULL THEN
+				said := 'the rule cannot run: ' || r.broken;
+			ELSIF said IS NULL AND NOT COALESCE(r.switched, r.enabled) THEN
+				said := 'the rule is off' || CASE WHEN r.switched IS FALSE THEN ' (switched off by hand)' ELSE '' END;
+			END IF;
+			IF said IS NULL AND r.condition IS NOT NULL THEN
+				BEGIN
+					holds := crm.expression_holds(r.condition, e);
+					IF holds IS NOT TRUE THEN
+						said := format('its condition is %s: %s, with data %s', COALESCE(holds::text, 'unknown'), r.condition, e.data);
+					END IF;
+				EXCEPTION WHEN OTHERS THEN
+					said := format('its condition fails: %s', SQLERRM);
+				END;
+			END IF;
+			IF said IS NULL AND r.of_rules IS NOT NULL AND (e.data ->> 'rule' = ANY (r.of_rules)) IS NOT TRUE THEN
+				said := format('it answers to messages of %s only', array_to_string(r.of_rules, ', '));
+			END IF;
+			IF said IS NULL AND NOT EXISTS (SELECT FROM crm.audience_of(r.audience, ARRAY[e.id]) a WHERE a.contact_id = c.id) THEN
+				said := format('the contact is not in its audience, %s', r.audience);
+			END IF;
+			IF said IS NULL AND c.archived_at IS NOT NULL THEN
+				said := format('the contact was archived at %s', c.archived_at);
+			END IF;
+			IF said IS NULL THEN
+				said := CASE WHEN r.edited_at > e.known_at THEN format('the rule was written or changed at %s, after the event', r.edited_at)
+					WHEN NOT crm.guard() THEN 'this database is not active: ' || COALESCE(crm.activation_problem(), '')
+					ELSE 'another address of the same event got it, or the event came while the database was not active' END;
+			END IF;
+		END IF;
+		lines := lines || format('Rule "%s": %s.', r.code, said);
+	END LOOP;
+	IF cardinality(lines) = 0 THEN
+		RETURN format('No rule answers to %s.', e.kind);
+	END IF;
+	RETURN array_to_string(lines, E'\n');
+END
+$$;
+COMMENT ON FUNCTION crm.why_not(bigint, bigint) IS
+'Why a contact got no message about an event, a line for each rule on its kind: switched off, condition with the values that made it false, audience, address, throttle, duplicate, hours, expiry, the provider''s refusal. Error P0002: no such event or contact';
+
+-- Duties ------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.message_maintain() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM crm.message_report_early e WHERE e.known_at < crm.clock() - interval '3 days';
+	DELETE FROM crm.message_skip s WHERE s.id IN (SELECT x.id FROM crm.message_skip x WHERE x.at < crm.clock() - interval '90 days' ORDER BY x.id LIMIT 10000);
+	UPDATE crm.rule r SET broken = format('its author %s is gone', r.author)
+	WHERE NOT r.shipped AND r.broken IS NULL AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.rolname = r.author);
+	PERFORM crm.flight_rotate();
+END
+$$;
+COMMENT ON FUNCTION crm.message_maintain() IS 'The courier''s housekeeping: early reports after three days, skips after 90, rules without an author put aside, flight tables emptied';
+
+CREATE OR REPLACE FUNCTION crm.message_waiting() RETURNS TABLE (integration_id bigint, waiting bigint)
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT i.id, (SELECT count(*) FROM (
+			SELECT FROM crm.message_body b JOIN LATERAL (SELECT max(c.watermark) FROM crm.message_cursor c WHERE c.integration_id = i.id AND c.lane = b.lane) w(mark) ON true
+			WHERE b.integration_id = i.id AND b.lane IS NOT NULL
+				AND b.id > COALESCE((SELECT min(c.watermark) FROM crm.message_cursor c WHERE c.integration_id = i.id), 0) AND b.id > COALESCE(w.mark, 0)
+				AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = i.id AND l.ids @> b.id)
+				AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id)
+				AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id)
+			LIMIT 100000) s)
+		+ (SELECT count(*) FROM crm.message_delayed d WHERE d.integration_id = i.id AND d.due_at <= crm.clock())
+		+ (SELECT count(*) FROM (SELECT FROM crm.message_flight f WHERE f.integration_id = i.id AND NOT crm.flight_spent(f.message_id, f.attempt) LIMIT 100000) f)
+	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE k.channel IS NOT NULL
+$$;
+COMMENT ON FUNCTION crm.message_waiting() IS 'Messages that wait for each integration, at most 100000 counted: new ones, those whose hour has come, and retries';
+
+CREATE OR REPLACE FUNCTION crm.message_health() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY
+	SELECT 'error', 'rule ' || r.code, format('rule "%s" does not run: %s', r.code, r.broken),
+		format('Mend it and save it again: UPDATE crm.rule SET … WHERE code = %L;', r.code), r.edited_at
+	FROM crm.rule r WHERE r.broken IS NOT NULL;
+	RETURN QUERY
+	SELECT 'warning', 'messages', format('%s messages are uncertain: they left, and no answer came', count(*)),
+		'SELECT id, recipient, body FROM crm.message WHERE state = ''uncertain''; then crm.message_resolve(id, ''resend'' | ''delivered'' | ''failed'').', min(a.at)
+	FROM crm.message_attempt a
+	WHERE a.outcome = 'uncertain' AND a.at > crm.clock() - interval '31 days'
+		AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = a.message_id)
+		AND NOT EXISTS (SELECT FROM crm.message_attempt x WHERE x.message_id = a.message_id AND x.attempt > a.attempt)
+		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = a.message_id AND f.attempt > a.attempt)
+	HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT CASE WHEN s.reason = 'throttle' THEN 'notice' ELSE 'warning' END, 'rule ' || r.code,
+		format('rule "%s" could not address %s readers in the last day: %s', r.code, count(*), max(s.words)),
+		'SELECT * FROM crm.message_skip ORDER BY id DESC; tells each.', min(s.at)
+	FROM crm.message_skip s JOIN crm.rule r ON r.id = s.rule_id
+	WHERE s.at > crm.clock() - interval '1 day'
+	GROUP BY r.code, s.reason;
+	RETURN QUERY
+	SELECT 'error', 'sandbox', format('integration "%s" has no test recipient: in the mode sandbox its messages wait', i.name),
+		format('INSERT INTO crm.sandbox_recipient (channel, value) VALUES (%L, …);', k.channel), NULL::timestamptz
+	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind
+	WHERE crm.mode() = 'sandbox' AND k.channel IS NOT NULL AND i.enabled AND crm.sandbox_address(i.id) IS NULL;
+	RETURN QUERY
+	SELECT 'warning', 'channel ' || c.channel, format('rules send by %s, but no enabled integration carries it', c.channel),
+		'SELECT crm.add_integration(name, kind, url, settings, secret); or switch the rules off.', NULL::timestamptz
+	FROM (SELECT DISTINCT r.channel FROM crm.rule r WHERE COALESCE(r.switched, r.enabled) AND r.broken IS NULL) c
+	WHERE crm.guard() AND crm.channel_integration(c.channel) IS NULL AND EXISTS (SELECT FROM crm.integration);
+END
+$$;
+COMMENT ON FUNCTION crm.message_health() IS 'Rows of crm.health: broken rules, uncertain messages, readers that could not be addressed, test recipients and channels that are missing';
+
+CREATE OR REPLACE FUNCTION crm.event_clock_floor() RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT max(e.known_at) FROM crm.event e $$;
+COMMENT ON FUNCTION crm.event_clock_floor() IS 'Business time up to which events are known: the clock does not go back below it';
+
+-- Shipping rules and templates -------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.ship_template(code text, channel text, language text, subject text, body text, html text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t crm.template%ROWTYPE;
+	hash text := crm.template_hash($4, $5, $6);
+BEGIN
+	SELECT * INTO t FROM crm.template x WHERE x.code = $1 AND x.channel = $2 AND x.language = $3;
+	IF NOT FOUND THEN
+		INSERT INTO crm.template AS x (code, channel, language, subject, body, html, shipped, shipped_hash)
+		VALUES ($1, $2, $3, $4, $5, $6, true, hash) RETURNING * INTO t;
+		INSERT INTO crm.template_version (template_id, version, subject, body, html) VALUES (t.id, 1, $4, $5, $6) ON CONFLICT DO NOTHING;
+	ELSIF crm.template_hash(t.subject, t.body, t.html) = t.shipped_hash AND t.shipped_hash <> hash THEN
+		UPDATE crm.template x SET subject = $4, body = $5, html = $6, shipped_hash = hash WHERE x.id = t.id;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.ship_template(text, text, text, text, text, text) IS 'Brings a shipped template: new, or in the place of an older shipped text; one that the DBA changed stays';
+
+CREATE OR REPLACE FUNCTION crm.ship_rule(code text, definition jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r crm.rule%ROWTYPE;
+	n crm.rule%ROWTYPE;
+	hash text;
+BEGIN
+	n := jsonb_populate_record(NULL::crm.rule, jsonb_build_object('code', $1, 'once', 'event', 'quiet', 'respect', 'quiet_kind', 'service',
+		'priority', 1, 'delay', '0', 'enabled', true) || $2);
+	hash := md5(crm.rule_definition(n)::text);
+	SELECT * INTO r FROM crm.rule x WHERE x.code = $1;
+	IF NOT FOUND THEN
+		INSERT INTO crm.rule AS x (code, event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind,
+			priority, delay, expires_after, throttle_count, throttle_interval, enabled, shipped, shipped_hash)
+		VALUES (n.code, n.event_kind, n.of_rules, n.condition, n.audience, n.channel, n.integration, n.sender, n.template, n.truth, n.once, n.quiet, n.quiet_kind,
+			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.enabled, true, hash)
+		RETURNING * INTO r;
+		INSERT INTO crm.rule_version (rule_id, version, definition) VALUES (r.id, 1, crm.rule_definition(r)) ON CONFLICT DO NOTHING;
+	ELSIF md5(crm.rule_definition(r)::text) = r.shipped_hash AND r.shipped_hash <> hash THEN
+		UPDATE crm.rule x SET (event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind,
+			priority, delay, expires_after, throttle_count, throttle_interval, enabled, shipped_hash)
+			= (n.event_kind, n.of_rules, n.condition, n.audience, n.channel, n.integration, n.sender, n.template, n.truth, n.once, n.quiet, n.quiet_kind,
+			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.enabled, hash)
+		WHERE x.id = r.id;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.ship_rule(text, jsonb) IS 'Brings a shipped rule: new, or in the place of an older shipped definition; one that the DBA changed stays, and a switch is never touched';
+
+CREATE OR REPLACE FUNCTION crm.ship_message() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	letter constant text := '<!DOCTYPE html><html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"></head>'
+		|| '<body style="margin:0;background:#f2f2f2"><div style="max-width:560px;margin:0 auto;padding:20px;background:#ffffff;'
+		|| 'font:16px/1.5 -apple-system,Segoe UI,Roboto,Arial,sans-serif;color:#222222">%s</div></body></html>';
+	line constant text := '<p style="margin:0 0 12px">%s</p>';
+	fact constant text := '<p style="margin:0 0 6px"><span style="color:#777777">%s</span><br><b>%s</b></p>';
+BEGIN
+	INSERT INTO crm.quiet_hours (kind, weekend, from_time, to_time) VALUES
+		('service', false, '08:00', '22:00'), ('service', true, '08:00', '22:00'),
+		('advertising', false, '09:00', '21:00'), ('advertising', true, '10:00', '20:00')
+	ON CONFLICT DO NOTHING;
+
+	PERFORM crm.ship_template('shipment.loaded', 'sms', 'ru', NULL,
+		'Заказ {{order_number}}: отгружено {{product}}, {{tonnes}} т, машина {{vehicle_plate}}, накладная {{waybill}}.', NULL);
+	PERFORM crm.ship_template('shipment.loaded', 'sms', 'en', NULL,
+		'Order {{order_number}}: {{product}}, {{tonnes}} t loaded, vehicle {{vehicle_plate}}, waybill {{waybill}}.', NULL);
+	PERFORM crm.ship_template('trip.departed', 'sms', 'ru', NULL,
+		'Заказ {{order_number}}: машина {{vehicle_plate}} выехала с завода в {{at_local}}. {{link}}', NULL);
+	PERFORM crm.ship_template('trip.departed', 'sms', 'en', NULL,
+		'Order {{order_number}}: vehicle {{vehicle_plate}} left the plant at {{at_local}}. {{link}}', NULL);
+	PERFORM crm.ship_template('trip.approaching', 'sms', 'ru', NULL,
+		'Заказ {{order_number}}: машина {{vehicle_plate}} подъезжает к месту разгрузки {{place_name}}, ожидается в {{eta}}.', NULL);
+	PERFORM crm.ship_template('trip.approaching', 'sms', 'en', NULL,
+		'Order {{order_number}}: vehicle {{vehicle_plate}} is approaching {{place_name}}, expected at {{eta}}.', NULL);
+	PERFORM crm.ship_template('trip.arrived', 'sms', 'ru', NULL,
+		'Заказ {{order_number}}: машина {{vehicle_plate}} прибыла в {{at_local}}, {{place_name}}.', NULL);
+	PERFORM crm.ship_template('trip.arrived', 'sms', 'en', NULL,
+		'Order {{order_number}}: vehicle {{vehicle_plate}} arrived at {{at_local}}, {{place_name}}.', NULL);
+	PERFORM crm.ship_template('trip.arrived', 'email', 'ru', 'Заказ {{order_number}}: машина {{vehicle_plate}} прибыла',
+		E'Здравствуйте, {{contact_name}}!\n\nМашина {{vehicle_plate}} прибыла на разгрузку: {{place_name}}, {{at_local}}.\n\nЗаказ: {{order_number}}\nГруз: {{product}}, {{tonnes}} т\nВодитель: {{driver}}\n',
+		format(letter, format(line, 'Здравствуйте, {{contact_name}}!') || format(line, 'Машина <b>{{vehicle_plate}}</b> прибыла на разгрузку.')
+			|| format(fact, 'Место', '{{place_name}}') || format(fact, 'Время', '{{at_local}}') || format(fact, 'Заказ', '{{order_number}}')
+			|| format(fact, 'Груз', '{{product}}, {{tonnes}} т') || format(fact, 'Водитель', '{{driver}}')));
+	PERFORM crm.ship_template('trip.arrived', 'email', 'en', 'Order {{order_number}}: vehicle {{vehicle_plate}} arrived',
+		E'Dear {{contact_name}},\n\nvehicle {{vehicle_plate}} has arrived for unloading: {{place_name}}, {{at_local}}.\n\nOrder: {{order_number}}\nCargo: {{product}}, {{tonnes}} t\nDriver: {{driver}}\n',
+		format(letter, format(line, 'Dear {{contact_name}},') || format(line, 'Vehicle <b>{{vehicle_plate}}</b> has arrived for unloading.')
+			|| format(fact, 'Place', '{{place_name}}') || format(fact, 'Time', '{{at_local}}') || format(fact, 'Order', '{{order_number}}')
+			|| format(fact, 'Cargo', '{{product}}, {{tonnes}} t') || format(fact, 'Driver', '{{driver}}')));
+
+	PERFORM crm.ship_rule('shipment.loaded', '{"event_kind": "shipment.loaded", "audience": "order_contact", "channel": "sms", "template": "shipment.loaded",
+		"once": "object", "expires_after": "24 hours"}');
+	PERFORM crm.ship_rule('trip.departed', '{"event_kind": "trip.departed", "audience": "order_contact", "channel": "sms", "template": "trip.departed",
+		"once": "object", "truth": "NOT crm.trip_is(''arrived'', object_id)", "expires_after": "12 hours"}');
+	PERFORM crm.ship_rule('trip.approaching', '{"event_kind": "trip.approaching", "audience": "order_contact", "channel": "sms", "template": "trip.approaching",
+		"once": "object", "truth": "crm.trip_is(''approaching'', object_id)", "priority": 2, "quiet": "urgent", "expires_after": "3 hours"}');
+	PERFORM crm.ship_rule('trip.arrived', '{"event_kind": "trip.arrived", "audience": "order_contact", "channel": "sms", "template": "trip.arrived",
+		"once": "object", "priority": 2, "quiet": "urgent", "expires_after": "24 hours"}');
+	PERFORM crm.ship_rule('trip.arrived.letter', '{"event_kind": "trip.arrived", "audience": "order_contact", "channel": "email", "template": "trip.arrived",
+		"once": "object", "quiet": "urgent", "expires_after": "72 hours"}');
+	PERFORM crm.rules_check();
+END
+$$;
+COMMENT ON FUNCTION crm.ship_message() IS 'Brings the rules, templates and hours that come with the product; what the DBA changed or switched stays. Called by crm.activate()';
+
+-- Registrations --------------------------------------------------------------------------------
+
+SELECT crm.register_event_kind('message.delivered', 'message', ARRAY['rule', 'channel', 'recipient', 'body', 'words'],
+	'A message reached its reader', 'Сообщение доставлено');
+SELECT crm.register_event_kind('message.failed', 'message', ARRAY['rule', 'channel', 'recipient', 'body', 'words'],
+	'A message could not be sent or delivered', 'Сообщение не отправлено или не доставлено');
+
+SELECT crm.register_audience('company_contacts', 'crm.company_contacts', 'Every contact of the company that the event concerns');
+SELECT crm.register_audience('message_reader', 'crm.message_reader', 'The reader of the message that the event is about');
+
+SELECT crm.register_hook('ship', 'message', 'crm.ship_message');
+SELECT crm.register_hook('health', 'message', 'crm.message_health');
+SELECT crm.register_hook('maintain', 'message', 'crm.message_maintain');
+SELECT crm.register_hook('recover', 'message', 'crm.message_recover');
+SELECT crm.register_hook('deadline', 'message', 'crm.message_deadline');
+SELECT crm.register_hook('settle_failed', 'message', 'crm.message_settle_failed');
+SELECT crm.register_hook('waiting', 'message', 'crm.message_waiting');
+SELECT crm.register_hook('clock_floor', 'event', 'crm.event_clock_floor');
+
+SELECT crm.register_undumped('crm.audience', 'rows of code, registered by every install');
+SELECT crm.register_undumped('crm.truth', 'rows of code, registered by every install');
+
+SELECT crm.register_partitioned('crm.message_attempt', 'at', 'month', ARRAY[
+	'CREATE INDEX ON crm.%1$I (message_id)',
+	'CREATE INDEX ON crm.%1$I (provider_id) WHERE provider_id IS NOT NULL',
+	'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.%1$I FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only()']);
+SELECT crm.register_partitioned('crm.message_result', 'at', 'month', ARRAY[
+	'CREATE UNIQUE INDEX ON crm.%1$I (message_id)',
+	'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.%1$I FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only()']);
+
+SELECT crm.register_foreign_key('crm.template_version', 'template_id', 'crm.template', 'id', on_delete => 'CASCADE');
+SELECT crm.register_foreign_key('crm.rule_version', 'rule_id', 'crm.rule', 'id', on_delete => 'CASCADE');
+SELECT crm.register_foreign_key('crm.message_attachment', 'message_id', 'crm.message_body', 'id');
+SELECT crm.register_foreign_key('crm.message_delayed', 'integration_id', 'crm.integration', 'id');
+SELECT crm.register_foreign_key('crm.message_cursor', 'integration_id', 'crm.integration', 'id');
+SELECT crm.register_foreign_key('crm.message_lease', 'integration_id', 'crm.integration', 'id');
+SELECT crm.register_no_foreign_key('crm.message_body', c.name, 'history, queued in bulk; its numbers were read in the same statement')
+FROM unnest(ARRAY['integration_id', 'rule_id', 'template_id', 'event_id', 'object_id', 'company_id', 'contact_id', 'contact_point_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_key', c.name, 'written in bulk with the message; outlives it')
+FROM unnest(ARRAY['rule_id', 'object_id', 'contact_id', 'message_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_skip', c.name, 'a log, kept 90 days')
+FROM unnest(ARRAY['rule_id', 'event_id', 'contact_id']) AS c(name);
+SELECT crm.register_no_foreign_key(f.t, c.name, 'queue: written and emptied in bulk')
+FROM unnest(ARRAY['crm.message_flight_0', 'crm.message_flight_1']) AS f(t), unnest(ARRAY['message_id', 'integration_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_delayed', 'message_id', 'queue: written and emptied in bulk');
+SELECT crm.register_no_foreign_key('crm.message_attempt', c.name, 'history, partitioned')
+FROM unnest(ARRAY['message_id', 'integration_id', 'lease_id', 'provider_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_result', c.name, 'history, partitioned')
+FROM unnest(ARRAY['message_id', 'provider_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_report_early', 'provider_id', 'a number of another system');

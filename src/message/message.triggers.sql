@@ -1,0 +1,36 @@
+/* message: triggers. */
+
+CREATE TRIGGER event_1_message AFTER INSERT ON crm.event
+	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.event_rules();
+COMMENT ON TRIGGER event_1_message ON crm.event IS 'Rules answer to events in the same transaction';
+
+CREATE TRIGGER template_save BEFORE INSERT OR UPDATE OR DELETE ON crm.template
+	FOR EACH ROW EXECUTE FUNCTION crm.template_save();
+COMMENT ON TRIGGER template_save ON crm.template IS 'Checks a text, keeps its versions';
+
+CREATE TRIGGER rule_save BEFORE INSERT OR UPDATE OR DELETE ON crm.rule
+	FOR EACH ROW EXECUTE FUNCTION crm.rule_save();
+COMMENT ON TRIGGER rule_save ON crm.rule IS 'Checks a rule, keeps its versions';
+
+CREATE TRIGGER wake AFTER INSERT ON crm.message_body FOR EACH STATEMENT EXECUTE FUNCTION crm.wake_couriers();
+COMMENT ON TRIGGER wake ON crm.message_body IS 'The commit wakes the couriers';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.message_body
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.message_body IS 'What was said stays as it was said';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.message_attempt
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.message_attempt IS 'Tries and reports stay';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.message_result
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.message_result IS 'How a message ended stays';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON crm.rule_version
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.rule_version IS 'Versions stay as they were';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON crm.template_version
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.template_version IS 'Versions stay as they were';

@@ -1,0 +1,727 @@
+/*
+ * message: the outbox, seen from the courier.  May be run again at any time.
+ *
+ * queue.c keeps the watermark, the ids that were read ahead and those that are
+ * leased in the memory of the process that claims; what it needs of the tables
+ * it asks of the queue_* functions here.  All of it can be rebuilt from them.
+ */
+
+-- What queue.c asks ------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.queue_load(integration_id bigint) RETURNS TABLE (lane smallint, watermark bigint, taken bigint[])
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+	SELECT l.lane::smallint, COALESCE(c.watermark, 0),
+		(SELECT array_agg(b.id ORDER BY b.id) FROM crm.message_body b
+		 WHERE b.integration_id = $1 AND b.lane = l.lane AND b.id > COALESCE(c.watermark, 0)
+			AND (EXISTS (SELECT FROM crm.message_lease s WHERE s.integration_id = $1 AND s.ids @> b.id)
+				OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.at >= b.queued_at)
+				OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id AND r.at >= b.queued_at)
+				OR EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = b.id)
+				OR EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id)))
+	FROM generate_series(0, 2) AS l(lane)
+	LEFT JOIN crm.message_cursor c ON c.integration_id = $1 AND c.lane = l.lane
+$$;
+COMMENT ON FUNCTION crm.queue_load(bigint) IS 'The lanes of an integration: their watermarks, and the messages above them that were claimed already';
+
+CREATE OR REPLACE FUNCTION crm.queue_read(integration_id bigint, lane integer, after_id bigint, amount integer)
+RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	-- what was queued in the sandbox is looked at twice: as if its hours were over
+	SELECT b.id, b.expires_at, CASE WHEN b.sandbox THEN '-infinity' ELSE b.open_until END, b.rule_id
+	FROM crm.message_body b
+	WHERE b.integration_id = $1 AND b.lane = $2 AND b.id > $3
+	ORDER BY b.id LIMIT $4;
+END
+$$;
+COMMENT ON FUNCTION crm.queue_read(bigint, integer, bigint, integer) IS 'The messages of a lane above an id, in order; a fresh snapshot each time';
+
+CREATE OR REPLACE FUNCTION crm.queue_read_delayed(integration_id bigint, amount integer)
+RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	WITH due AS (
+		SELECT d.message_id FROM crm.message_delayed d
+		WHERE d.integration_id = $1 AND d.due_at <= crm.clock()
+		ORDER BY d.due_at, d.message_id LIMIT $2
+	), gone AS (
+		DELETE FROM crm.message_delayed d USING due WHERE d.message_id = due.message_id RETURNING d.message_id
+	)
+	-- its hours were computed for this moment; if the queue is late they are computed again
+	SELECT b.id, b.expires_at, CASE WHEN b.sandbox OR b.quiet_kind IS NOT NULL THEN '-infinity'::timestamptz END, b.rule_id,
+		COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1
+	FROM gone JOIN crm.message_body b ON b.id = gone.message_id
+	ORDER BY b.id;
+END
+$$;
+COMMENT ON FUNCTION crm.queue_read_delayed(bigint, integer) IS 'Takes messages whose hour has come out of crm.message_delayed; they are leased or ended in the same transaction';
+
+CREATE OR REPLACE VIEW crm.message_flight AS
+	SELECT f.message_id, f.integration_id, f.attempt, f.due_ms, 0 AS turn FROM crm.message_flight_0 f
+	UNION ALL
+	SELECT f.message_id, f.integration_id, f.attempt, f.due_ms, 1 FROM crm.message_flight_1 f;
+COMMENT ON VIEW crm.message_flight IS 'Messages that wait for another try: both tables as one';
+COMMENT ON COLUMN crm.message_flight.message_id IS 'Message (crm.message.id)';
+COMMENT ON COLUMN crm.message_flight.integration_id IS 'Integration that carries it (crm.integration.id)';
+COMMENT ON COLUMN crm.message_flight.attempt IS 'Number of the try that is to come';
+COMMENT ON COLUMN crm.message_flight.due_ms IS 'When it is due, milliseconds of crm.monotonic_ms()';
+COMMENT ON COLUMN crm.message_flight.turn IS 'Which of the two tables: 0 or 1';
+
+CREATE OR REPLACE FUNCTION crm.flight_spent(message_id bigint, attempt integer) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+	SELECT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = $1 AND a.attempt >= $2 AND a.outcome <> 'report')
+		OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = $1)
+$$;
+COMMENT ON FUNCTION crm.flight_spent(bigint, integer) IS 'Whether the try that a row of crm.message_flight asks for was made, or its message has ended';
+
+CREATE OR REPLACE FUNCTION crm.queue_read_retries(integration_id bigint, after_ms bigint, after_id bigint, upto_ms bigint, amount integer)
+RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer, due_ms bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	SELECT b.id, b.expires_at, CASE WHEN b.sandbox THEN '-infinity' ELSE b.open_until END, b.rule_id, f.attempt, f.due_ms
+	FROM (
+		(SELECT x.message_id, x.attempt, x.due_ms FROM crm.message_flight_0 x
+		 WHERE x.integration_id = $1 AND (x.due_ms, x.message_id) > ($2, $3) AND x.due_ms <= $4 ORDER BY x.due_ms, x.message_id LIMIT $5)
+		UNION ALL
+		(SELECT x.message_id, x.attempt, x.due_ms FROM crm.message_flight_1 x
+		 WHERE x.integration_id = $1 AND (x.due_ms, x.message_id) > ($2, $3) AND x.due_ms <= $4 ORDER BY x.due_ms, x.message_id LIMIT $5)
+		ORDER BY due_ms, message_id LIMIT $5
+	) f
+	JOIN crm.message_body b ON b.id = f.message_id
+	ORDER BY f.due_ms, f.message_id;
+END
+$$;
+COMMENT ON FUNCTION crm.queue_read_retries(bigint, bigint, bigint, bigint, integer) IS
+'Rows of crm.message_flight that are due, after the last one that was read; spent ones too: crm.queue_waiting_tries() tells them apart';
+
+CREATE OR REPLACE FUNCTION crm.queue_waiting_tries(integration_id bigint, message_ids bigint[], attempts integer[]) RETURNS boolean[]
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+	SELECT array_agg(NOT crm.flight_spent(t.id, t.attempt)
+		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = $1 AND l.ids @> t.id
+			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.lease_id = l.id)) ORDER BY t.n)
+	FROM unnest($2, $3) WITH ORDINALITY AS t(id, attempt, n)
+$$;
+COMMENT ON FUNCTION crm.queue_waiting_tries(bigint, bigint[], integer[]) IS 'For each message and try: whether it still waits to be made, and is in nobody''s hands';
+
+CREATE OR REPLACE FUNCTION crm.queue_open(integration_id bigint) RETURNS TABLE (lease_id bigint, message_id bigint, attempt integer)
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+	SELECT l.id, b.id, COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1
+	FROM crm.message_lease l
+	CROSS JOIN LATERAL unnest(l.ids) AS span
+	JOIN crm.message_body b ON b.id >= lower(span) AND b.id < upper(span)
+	WHERE l.integration_id = $1 AND crm.process_is_me(l.pid, l.started)
+		AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id)
+$$;
+COMMENT ON FUNCTION crm.queue_open(bigint) IS 'Messages of an integration that this process has leased and not settled';
+
+-- queue.c ------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.process_is_me(pid integer, started bigint) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS '$libdir/crm', 'crm_message_process_is_me';
+COMMENT ON FUNCTION crm.process_is_me(integer, bigint) IS 'Whether a lease belongs to this very process';
+
+CREATE OR REPLACE FUNCTION crm.process_lives(pid integer, started bigint) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+AS '$libdir/crm', 'crm_message_process_lives';
+COMMENT ON FUNCTION crm.process_lives(integer, bigint) IS 'Whether the process that took a lease still runs: the same number and the same start';
+
+CREATE OR REPLACE FUNCTION crm.process_started() RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS '$libdir/crm', 'crm_message_process_started';
+COMMENT ON FUNCTION crm.process_started() IS 'When this process started, microseconds since 2000-01-01, real time';
+
+CREATE OR REPLACE FUNCTION crm.id_ranges(ids bigint[]) RETURNS int8multirange
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS '$libdir/crm', 'crm_message_id_ranges';
+COMMENT ON FUNCTION crm.id_ranges(bigint[]) IS 'A list of numbers as ranges: neighbours are joined';
+
+CREATE OR REPLACE FUNCTION crm.queue_pick(integration_id bigint, capacity integer, OUT ids bigint[], OUT attempts integer[],
+	OUT expired bigint[], OUT closed bigint[], OUT rules bigint[], OUT watermarks bigint[]) RETURNS record
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS '$libdir/crm', 'crm_message_queue_pick';
+COMMENT ON FUNCTION crm.queue_pick(bigint, integer) IS
+'The next messages of an integration, at most capacity: lane 2, then due retries and delayed ones, then lanes 1 and 0. expired, closed: those of them whose time is over, or whose reader''s hours are; rules: rules of theirs; watermarks: of the lanes 0, 1, 2, NULL where it did not move';
+
+CREATE OR REPLACE FUNCTION crm.queue_leased(integration_id bigint, lease_id bigint, ids bigint[], attempts integer[]) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS '$libdir/crm', 'crm_message_queue_leased';
+COMMENT ON FUNCTION crm.queue_leased(bigint, bigint, bigint[], integer[]) IS 'Tells the queue in memory which messages a lease holds';
+
+CREATE OR REPLACE FUNCTION crm.queue_settled(integration_id bigint, ids bigint[], OUT attempts integer[], OUT leases bigint[], OUT done bigint[]) RETURNS record
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS '$libdir/crm', 'crm_message_queue_settled';
+COMMENT ON FUNCTION crm.queue_settled(bigint, bigint[]) IS
+'Takes messages out of the leases in memory: their tries and leases (NULL for one that is not in this process''s hands), and the leases of which nothing is left';
+
+CREATE OR REPLACE FUNCTION crm.queue_retry_from(integration_id bigint, OUT after_ms bigint, OUT after_id bigint) RETURNS record
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS '$libdir/crm', 'crm_message_queue_retry_from';
+COMMENT ON FUNCTION crm.queue_retry_from(bigint) IS 'Up to where this process has read the retries of an integration';
+
+CREATE OR REPLACE FUNCTION crm.queue_forget() RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS '$libdir/crm', 'crm_message_queue_forget';
+COMMENT ON FUNCTION crm.queue_forget() IS 'Has this process read its queues from the tables again';
+
+-- Taking ---------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.message_end(message_ids bigint[], state text, words text) RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+	INSERT INTO crm.message_result (message_id, state, words)
+	SELECT m.id, $2, $3 FROM unnest($1) AS m(id)
+	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id)
+	ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION crm.message_end(bigint[], text, text) IS 'Ends messages that were not sent: expired or cancelled, with the reason';
+
+CREATE OR REPLACE FUNCTION crm.rule_untrue(rule_id bigint, message_ids bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	truth text;
+	gone bigint[];
+BEGIN
+	SELECT r.truth INTO truth FROM crm.rule r WHERE r.id = $1;
+	IF truth IS NULL THEN
+		RETURN NULL;
+	END IF;
+	SELECT array_agg(b.id) INTO gone
+	FROM crm.message_body b
+	JOIN crm.event e ON e.id = b.event_id AND e.known_at = b.event_known_at
+	WHERE b.id = ANY ($2) AND b.rule_id = $1 AND crm.expression_holds(truth, e) IS NOT TRUE;
+	RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION crm.rule_untrue(bigint, bigint[]) IS 'Those messages of a rule whose truth does not hold (any more), asked in one statement; NULL: all hold';
+
+CREATE OR REPLACE FUNCTION crm.sandbox_address(integration_id bigint) RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT COALESCE(i.settings ->> 'sandbox_recipient', (SELECT min(s.value) FROM crm.sandbox_recipient s WHERE s.channel = k.channel))
+	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE i.id = $1
+$$;
+COMMENT ON FUNCTION crm.sandbox_address(bigint) IS 'Where messages of an integration go in the mode sandbox; NULL: nowhere, they wait';
+
+CREATE OR REPLACE FUNCTION crm.outbox_take(integration_id bigint, capacity integer)
+RETURNS TABLE (message_id bigint, attempt integer, recipient text, sender text, subject text, body text, html text, language text,
+	encoding text, segments integer, expires_at timestamptz, message_header_id text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+	mode text := crm.mode();
+	p record;
+	gone bigint[];
+	moved bigint[];
+	tries integer[];
+	live bigint[];
+	rule bigint;
+	lease bigint;
+	test_address text;
+BEGIN
+	IF mode = 'off' OR NOT crm.guard() OR COALESCE($2, 0) <= 0 THEN
+		RETURN;
+	END IF;
+	test_address := crm.sandbox_address($1);
+	IF mode = 'sandbox' AND test_address IS NULL THEN
+		RETURN;							-- crm.health says so
+	END IF;
+	SELECT * INTO p FROM crm.queue_pick($1, LEAST($2, 10000));
+	live := p.ids;
+	tries := p.attempts;
+
+	-- What may not go any more ends here, in words.
+	IF p.expired IS NOT NULL THEN
+		PERFORM crm.message_end(p.expired, 'expired', 'its time was over before it could be sent');
+		gone := p.expired;
+	END IF;
+	IF p.rules IS NOT NULL AND cardinality(live) > 0 THEN
+		FOREACH rule IN ARRAY p.rules LOOP
+			moved := crm.rule_untrue(rule, live);
+			IF moved IS NOT NULL THEN
+				PERFORM crm.message_end(moved, 'cancelled', (SELECT format('no longer true: %s', r.truth) FROM crm.rule r WHERE r.id = rule));
+				gone := gone || moved;
+			END IF;
+		END LOOP;
+	END IF;
+	IF p.closed IS NOT NULL AND test_address IS NULL THEN
+		SELECT array_agg(b.id) INTO moved FROM crm.message_body b WHERE b.id = ANY (p.closed) AND b.sandbox AND b.id <> ALL (COALESCE(gone, '{}'));
+		IF moved IS NOT NULL THEN
+			PERFORM crm.message_end(moved, 'cancelled', 'queued in the mode sandbox, and no test recipient is named');
+			gone := gone || moved;
+		END IF;
+	END IF;
+	-- The reader's hours ended while it waited: until they open again.
+	IF p.closed IS NOT NULL THEN
+		WITH late AS (
+			SELECT b.id, b.expires_at, o.from_at, b.queued_at, COALESCE(b.lane, r.priority, 1) AS lane
+			FROM crm.message_body b
+			LEFT JOIN crm.rule r ON r.id = b.rule_id
+			CROSS JOIN LATERAL crm.open_hours(b.quiet_kind, b.zone, crm.clock()) o
+			WHERE b.id = ANY (p.closed) AND b.id <> ALL (COALESCE(gone, '{}')) AND o.from_at > crm.clock()
+		), ended AS (
+			INSERT INTO crm.message_result (message_id, state, words)
+			SELECT l.id, 'expired', format('the hour at which it may go, %s, is after its end, %s', l.from_at, l.expires_at)
+			FROM late l WHERE l.from_at >= l.expires_at
+		), waits AS (
+			INSERT INTO crm.message_delayed AS d (message_id, integration_id, lane, due_at)
+			SELECT l.id, $1, l.lane, l.from_at FROM late l WHERE l.expires_at IS NULL OR l.from_at < l.expires_at
+			ON CONFLICT (message_id) DO UPDATE SET due_at = excluded.due_at
+		)
+		SELECT array_agg(l.id) INTO moved FROM late l;
+		gone := gone || moved;
+	END IF;
+	IF gone IS NOT NULL THEN
+		SELECT array_agg(t.id ORDER BY t.n), array_agg(t.attempt ORDER BY t.n) INTO live, tries
+		FROM unnest(live, tries) WITH ORDINALITY AS t(id, attempt, n) WHERE t.id <> ALL (gone);
+	END IF;
+
+	IF p.watermarks IS NOT NULL THEN
+		INSERT INTO crm.message_cursor AS c (integration_id, lane, watermark)
+		SELECT $1, w.n - 1, w.mark FROM unnest(p.watermarks) WITH ORDINALITY AS w(mark, n) WHERE w.mark IS NOT NULL
+		ON CONFLICT (integration_id, lane) DO UPDATE SET watermark = excluded.watermark
+		WHERE c.watermark < excluded.watermark;
+	END IF;
+	IF live IS NULL OR cardinality(live) = 0 THEN
+		RETURN;
+	END IF;
+
+	INSERT INTO crm.message_lease AS l (integration_id, ids, pid, started)
+	VALUES ($1, crm.id_ranges(live), pg_backend_pid(), crm.process_started())
+	RETURNING l.id INTO lease;
+	PERFORM crm.queue_leased($1, lease, live, tries);
+
+	RETURN QUERY
+	SELECT b.id, t.attempt,
+		CASE WHEN mode = 'sandbox' OR b.sandbox THEN test_address ELSE b.recipient END,
+		b.sender,
+		CASE WHEN (mode = 'sandbox' OR b.sandbox) AND b.subject IS NOT NULL THEN '[sandbox] ' || b.subject ELSE b.subject END,
+		CASE WHEN mode = 'sandbox' OR b.sandbox THEN '[sandbox: ' || b.recipient || '] ' || b.body ELSE b.body END,
+		b.html, b.language, b.encoding, b.segments, b.expires_at,
+		CASE WHEN b.channel = 'email' THEN
+			format('crm.%s.%s@%s', b.id, left(md5(b.id || b.recipient || b.queued_at::text), 12),
+				COALESCE(substring(b.sender from '@([A-Za-z0-9.-]+)'), 'crm.invalid')) END
+	FROM unnest(live, tries) WITH ORDINALITY AS t(id, attempt, n)
+	JOIN crm.message_body b ON b.id = t.id
+	ORDER BY t.n;
+END
+$$;
+COMMENT ON FUNCTION crm.outbox_take(bigint, integer) IS
+'Leases the next messages of an integration, at most capacity, and returns them: for the next function of a channel''s kind. Expired, untrue and sleeping ones are sorted out first. Nothing in the mode off; in sandbox the recipient is a test recipient and the text says whose it was. The lease is durable when the transaction commits';
+
+-- Settling -------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.message_events(kind text, message_ids bigint[], words text[]) RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, cause_id, data, source, source_id)
+	SELECT $1, 'message', b.id, b.company_id, crm.now(), b.event_id,
+		jsonb_build_object('rule', r.code, 'channel', b.channel, 'recipient', b.recipient, 'body', b.body, 'words', m.words),
+		'message', b.id::text || CASE $1 WHEN 'message.failed' THEN '' ELSE ' ok' END
+	FROM unnest($2, $3) AS m(id, words)
+	JOIN crm.message_body b ON b.id = m.id
+	LEFT JOIN crm.rule r ON r.id = b.rule_id
+$$;
+COMMENT ON FUNCTION crm.message_events(text, bigint[], text[]) IS 'Emits message.delivered or message.failed for messages';
+
+CREATE OR REPLACE FUNCTION crm.flight_add(integration_id bigint, message_ids bigint[], attempts integer[], due_ms bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM crm.message_flight_turn t WHERE t.turn = 1) THEN
+		INSERT INTO crm.message_flight_1 (integration_id, message_id, attempt, due_ms)
+		SELECT $1, t.id, t.attempt, t.due FROM unnest($2, $3, $4) AS t(id, attempt, due);
+	ELSE
+		INSERT INTO crm.message_flight_0 (integration_id, message_id, attempt, due_ms)
+		SELECT $1, t.id, t.attempt, t.due FROM unnest($2, $3, $4) AS t(id, attempt, due);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.flight_add(bigint, bigint[], integer[], bigint[]) IS 'Puts messages back for another try at a time of crm.monotonic_ms()';
+
+CREATE OR REPLACE FUNCTION crm.retry_ms(attempt integer, base_ms bigint, most_ms bigint) RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL SAFE
+AS $$
+	SELECT (LEAST($3, $2 * (2::numeric ^ LEAST($1 - 1, 30)))::double precision * (0.75 + random() / 2))::bigint
+$$;
+COMMENT ON FUNCTION crm.retry_ms(integer, bigint, bigint) IS 'Pause before the next try, milliseconds: doubles with each try up to a bound, and jitters by a quarter either way';
+
+CREATE OR REPLACE FUNCTION crm.outbox_result(integration_id bigint, message_ids bigint[], outcomes text[], provider_ids text[], words text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+DECLARE
+	p record;
+	settings jsonb;
+	most integer;
+	base_ms bigint;
+	most_ms bigint;
+	resend boolean;
+	now_ms bigint := crm.monotonic_ms();
+	bad text;
+	t record;
+BEGIN
+	IF COALESCE(cardinality($2), 0) = 0 THEN
+		RETURN;
+	END IF;
+	IF cardinality($3) IS DISTINCT FROM cardinality($2) OR COALESCE(cardinality($4), cardinality($2)) <> cardinality($2)
+		OR COALESCE(cardinality($5), cardinality($2)) <> cardinality($2) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the arrays of crm.outbox_result() differ in length: %s messages, %s outcomes', cardinality($2), cardinality($3)),
+			HINT = 'Give one outcome for each message; provider_ids and words may be NULL as a whole.';
+	END IF;
+	SELECT * INTO p FROM crm.queue_settled($1, $2);
+
+	IF $3 <@ ARRAY['sent'] THEN
+		INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, provider_id, words)
+		SELECT m.id, m.attempt, 'sent', $1, m.lease, m.provider, left(m.words, 2000)
+		FROM unnest($2, p.attempts, p.leases, $4, $5) AS m(id, attempt, lease, provider, words)
+		WHERE m.lease IS NOT NULL;
+	ELSE
+		SELECT o.outcome INTO bad FROM unnest($3) AS o(outcome)
+		WHERE o.outcome IS NULL OR o.outcome NOT IN ('sent', 'delivered', 'retry', 'failed', 'uncertain', 'throttled');
+		IF FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown outcome: %s', COALESCE(bad, 'NULL')),
+				HINT = 'Use sent, delivered, retry, failed, uncertain or throttled.';
+		END IF;
+		SELECT i.settings INTO settings FROM crm.integration i WHERE i.id = $1;
+		most := COALESCE((settings ->> 'max_attempts')::integer, 10);
+		base_ms := COALESCE((settings ->> 'retry_ms')::bigint, 2000);
+		most_ms := COALESCE((settings ->> 'retry_max_ms')::bigint, 900000);
+		resend := COALESCE(settings ->> 'on_unknown', 'hold') = 'resend';
+
+		INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, provider_id, words)
+		SELECT m.id, m.attempt,
+			CASE WHEN m.outcome = 'delivered' THEN 'sent' ELSE m.outcome END, $1, m.lease, m.provider, left(m.words, 2000)
+		FROM unnest($2, p.attempts, p.leases, $3, $4, $5) AS m(id, attempt, lease, outcome, provider, words)
+		WHERE m.lease IS NOT NULL;
+
+		-- one pass for those that need more than the attempt
+		SELECT array_agg(m.id) FILTER (WHERE m.does = 'again') AS again,
+			array_agg(m.attempt + 1) FILTER (WHERE m.does = 'again') AS again_attempt,
+			array_agg(now_ms + 1 + crm.retry_ms(m.attempt, base_ms, most_ms)) FILTER (WHERE m.does = 'again') AS again_ms,
+			array_agg(m.id) FILTER (WHERE m.does = 'failed') AS failed,
+			array_agg(m.words) FILTER (WHERE m.does = 'failed') AS failed_words,
+			array_agg(m.id) FILTER (WHERE m.does = 'delivered') AS delivered,
+			array_agg(m.provider) FILTER (WHERE m.does = 'delivered') AS delivered_provider,
+			array_agg(m.words) FILTER (WHERE m.does = 'delivered') AS delivered_words
+		INTO t
+		FROM (SELECT m.id, m.attempt, m.provider, left(m.words, 2000) AS words,
+				CASE WHEN EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id) THEN 'nothing'
+					WHEN m.outcome = 'throttled' THEN 'again'
+					WHEN m.outcome = 'retry' OR m.outcome = 'uncertain' AND resend THEN CASE WHEN m.attempt < most THEN 'again' ELSE 'failed' END
+					ELSE m.outcome END AS does
+			  FROM unnest($2, p.attempts, p.leases, $3, $4, $5) AS m(id, attempt, lease, outcome, provider, words)
+			  WHERE m.lease IS NOT NULL AND m.outcome <> 'sent') m;
+		IF t.again IS NOT NULL THEN
+			PERFORM crm.flight_add($1, t.again, t.again_attempt, t.again_ms);
+		END IF;
+		IF t.failed IS NOT NULL THEN
+			INSERT INTO crm.message_result (message_id, state, words)
+			SELECT f.id, 'failed', f.words FROM unnest(t.failed, t.failed_words) AS f(id, words)
+			ON CONFLICT DO NOTHING;
+			PERFORM crm.message_events('message.failed', t.failed, t.failed_words);
+		END IF;
+		IF t.delivered IS NOT NULL THEN
+			INSERT INTO crm.message_result (message_id, state, provider_id, words)
+			SELECT f.id, 'delivered', f.provider, f.words FROM unnest(t.delivered, t.delivered_provider, t.delivered_words) AS f(id, provider, words)
+			ON CONFLICT DO NOTHING;
+			PERFORM crm.message_events('message.delivered', t.delivered, t.delivered_words);
+		END IF;
+	END IF;
+
+	IF p.done IS NOT NULL THEN
+		DELETE FROM crm.message_lease l WHERE l.id = ANY (p.done);
+	END IF;
+	-- reports that were quicker than the reply
+	IF $4 IS NOT NULL AND EXISTS (SELECT FROM crm.message_report_early LIMIT 1) THEN
+		FOR t IN
+			DELETE FROM crm.message_report_early e USING unnest($2, $4) AS m(id, provider)
+			WHERE e.provider_id = m.provider RETURNING m.id, e.state, e.provider_id, e.words, e.at
+		LOOP
+			PERFORM crm.message_report(t.id, t.state, t.provider_id, t.words, t.at);
+		END LOOP;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.outbox_result(bigint, bigint[], text[], text[], text[]) IS
+'Settles messages that crm.outbox_take() leased: for the take function of a channel''s kind. outcomes: sent, delivered, retry (again after a growing pause, failed after max_attempts), throttled (again, not counted), failed (final, with the provider''s words), uncertain (the bytes left, no answer came: stays, or is sent again where the setting on_unknown is resend). A message that is not in this process''s hands is left alone. Settings of the integration: max_attempts (10), retry_ms (2000), retry_max_ms (900000), on_unknown (hold). Errors: 22023';
+
+CREATE OR REPLACE FUNCTION crm.message_report(message_id bigint, state text, provider_id text, words text, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+DECLARE
+	id bigint := message_id;
+	m record;
+	ended text;
+	moment timestamptz := message_report.at;
+BEGIN
+	IF state IS NULL OR state NOT IN ('sent', 'delivered', 'undelivered', 'failed') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown state of a report: %s', COALESCE(state, 'NULL')),
+			HINT = 'Use sent, delivered, undelivered or failed.';
+	END IF;
+	IF id IS NULL AND provider_id IS NOT NULL THEN
+		SELECT a.message_id INTO id FROM crm.message_attempt a
+		WHERE a.provider_id = message_report.provider_id ORDER BY a.at DESC LIMIT 1;
+		IF id IS NULL THEN
+			INSERT INTO crm.message_report_early (provider_id, state, words, at)
+			VALUES (left(message_report.provider_id, 200), message_report.state, left(message_report.words, 2000), COALESCE(moment, crm.clock()));
+			RETURN NULL;
+		END IF;
+	END IF;
+	SELECT b.id, b.integration_id, b.queued_at INTO m FROM crm.message_body b WHERE b.id = message_report.id;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	-- a provider's clock may say anything
+	IF moment < m.queued_at - interval '1 day' OR moment > crm.clock() + interval '1 day' OR NOT isfinite(moment) THEN
+		moment := NULL;
+	END IF;
+
+	PERFORM pg_advisory_xact_lock(hashtext('crm.message_report'), hashint8(m.id));
+	SELECT r.state INTO ended FROM crm.message_result r WHERE r.message_id = m.id AND r.at >= m.queued_at;
+	IF ended = state OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome = 'report' AND a.at >= m.queued_at
+			AND a.words IS NOT DISTINCT FROM left(concat_ws(': ', message_report.state, NULLIF(message_report.words, '')), 2000)) THEN
+		RETURN true;					-- told before
+	END IF;
+	INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, provider_id, words)
+	SELECT m.id, COALESCE(max(a.attempt), 1), 'report', m.integration_id, left(message_report.provider_id, 200),
+		left(concat_ws(': ', message_report.state, NULLIF(message_report.words, '')), 2000)
+	FROM crm.message_attempt a WHERE a.message_id = m.id AND a.at >= m.queued_at;
+	IF ended IS NULL AND state <> 'sent' THEN
+		INSERT INTO crm.message_result (message_id, state, reported_at, provider_id, words)
+		VALUES (m.id, message_report.state, moment, left(message_report.provider_id, 200), left(message_report.words, 2000))
+		ON CONFLICT DO NOTHING;
+		PERFORM crm.message_events(CASE state WHEN 'delivered' THEN 'message.delivered' ELSE 'message.failed' END,
+			ARRAY[m.id], ARRAY[left(message_report.words, 2000)]);
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION crm.message_report(bigint, text, text, text, timestamptz) IS
+'A provider''s report on a message: state sent (on its way), delivered, undelivered, failed. By our number, or (message_id NULL) by the provider''s; one that is not known yet is kept until its reply comes. A final state never changes. Returns true; false: no message of ours; NULL: kept. Error 22023: unknown state';
+
+CREATE OR REPLACE FUNCTION crm.message_resolve(message_id bigint, how text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	m record;
+BEGIN
+	SELECT v.id, v.state, v.integration_id, v.attempts INTO m FROM crm.message v WHERE v.id = message_resolve.message_id;
+	IF NOT FOUND OR m.state <> 'uncertain' THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('message %s is not uncertain but %s', message_resolve.message_id, COALESCE(m.state, 'unknown')),
+			HINT = 'SELECT id, recipient, last_error FROM crm.message WHERE state = ''uncertain'';';
+	END IF;
+	IF how = 'resend' THEN
+		PERFORM crm.flight_add(m.integration_id, ARRAY[m.id], ARRAY[m.attempts + 1], ARRAY[crm.monotonic_ms() + 1]);
+		PERFORM crm.wake();
+	ELSIF how IN ('delivered', 'failed') THEN
+		PERFORM crm.message_report(m.id, how, NULL, format('said by %s', session_user), NULL);
+	ELSE
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown way to resolve a message: %s', COALESCE(how, 'NULL')),
+			HINT = 'Use resend, delivered or failed.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.message_resolve(bigint, text) IS
+'What a person knows of an uncertain message: delivered, failed, or resend. Errors: 55000 it is not uncertain, 22023';
+
+-- After a courier's death --------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.message_recover(trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+DECLARE
+	l record;
+	u record;
+	now_ms bigint := crm.monotonic_ms();
+BEGIN
+	PERFORM crm.queue_forget();
+	IF NOT trusted THEN
+		-- the monotonic clock of another start of the machine means nothing
+		UPDATE crm.message_flight_0 f SET due_ms = now_ms + 60000 WHERE f.due_ms > now_ms + 60000;
+		UPDATE crm.message_flight_1 f SET due_ms = now_ms + 60000 WHERE f.due_ms > now_ms + 60000;
+	END IF;
+	FOR l IN
+		SELECT s.id, s.integration_id, s.ids, COALESCE(i.settings ->> 'on_unknown', 'hold') = 'resend' AS resend
+		FROM crm.message_lease s JOIN crm.integration i ON i.id = s.integration_id
+		WHERE crm.process_is_me(s.pid, s.started) OR NOT crm.process_lives(s.pid, s.started)
+		ORDER BY s.id
+	LOOP
+		SELECT array_agg(m.id) FILTER (WHERE m.left_us) AS doubtful, array_agg(m.attempt) FILTER (WHERE m.left_us) AS doubtful_attempt,
+			array_agg(m.id) FILTER (WHERE NOT m.left_us) AS unsent, array_agg(m.attempt) FILTER (WHERE NOT m.left_us) AS unsent_attempt
+		INTO u
+		FROM (
+			SELECT b.id, COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1 AS attempt,
+				NOT trusted OR EXISTS (SELECT FROM unnest($2, $3) AS s(i, ref) WHERE s.i = l.integration_id AND s.ref = b.id) AS left_us
+			FROM unnest(l.ids) AS span JOIN crm.message_body b ON b.id >= lower(span) AND b.id < upper(span)
+			WHERE NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id)
+			ORDER BY b.id) m;
+		IF u.doubtful IS NOT NULL THEN
+			INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, words)
+			SELECT m.id, m.attempt, 'uncertain', l.integration_id, l.id, 'the courier ended after the message may have left, before an answer came'
+			FROM unnest(u.doubtful, u.doubtful_attempt) AS m(id, attempt);
+			IF l.resend THEN
+				PERFORM crm.flight_add(l.integration_id, array_agg(m.id), array_agg(m.attempt + 1), array_agg(now_ms + 1))
+				FROM unnest(u.doubtful, u.doubtful_attempt) AS m(id, attempt)
+				WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id)
+				HAVING count(*) > 0;
+			END IF;
+		END IF;
+		IF u.unsent IS NOT NULL THEN
+			PERFORM crm.flight_add(l.integration_id, u.unsent, u.unsent_attempt, array_agg(now_ms + 1)) FROM unnest(u.unsent);
+		END IF;
+		DELETE FROM crm.message_lease s WHERE s.id = l.id;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.message_recover(boolean, bigint[], bigint[]) IS
+'A new courier takes over what a dead one had leased: what was never started goes back to the queue as if nothing had been; what was started (by the list of pairs; everything where the list cannot be trusted) is uncertain, and sent again only where the integration''s setting on_unknown is resend';
+
+CREATE OR REPLACE FUNCTION crm.message_settle_failed(integration_id bigint, reply crm.reply, words text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE i.id = $1 AND k.channel IS NOT NULL) THEN
+		PERFORM crm.outbox_result($1, ARRAY[($2).ref], ARRAY[CASE WHEN COALESCE(($2).sent, true) THEN 'uncertain' ELSE 'retry' END], NULL,
+			ARRAY[format('its reply could not be read: %s', $3)]);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.message_settle_failed(bigint, crm.reply, text) IS 'A reply that the kind could not settle: the message is uncertain, or tried again where nothing had left';
+
+CREATE OR REPLACE FUNCTION crm.message_deadline() RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	i record;
+	q record;
+	d timestamptz;
+	pace double precision := COALESCE((SELECT c.rate FROM crm.clock_state c), 1);
+	moment bigint;
+	nearest bigint;
+BEGIN
+	FOR i IN SELECT n.id FROM crm.integration n JOIN crm.integration_kind k ON k.kind = n.kind WHERE k.channel IS NOT NULL AND n.enabled LOOP
+		SELECT min(x.due_at) INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id;
+		IF d IS NOT NULL AND pace > 0 THEN
+			nearest := LEAST(nearest, crm.monotonic_ms() + GREATEST(0, ceil(extract(epoch FROM LEAST(d, crm.clock() + interval '1 day') - crm.clock()) * 1000 / pace)::bigint));
+		ELSIF d <= crm.clock() THEN
+			nearest := LEAST(nearest, crm.monotonic_ms());
+		END IF;
+		SELECT * INTO q FROM crm.queue_retry_from(i.id);
+		SELECT min(f.due_ms) INTO moment FROM (
+			(SELECT x.due_ms FROM crm.message_flight_0 x
+			 WHERE x.integration_id = i.id AND (x.due_ms, x.message_id) > (q.after_ms, q.after_id) ORDER BY x.due_ms, x.message_id LIMIT 1)
+			UNION ALL
+			(SELECT x.due_ms FROM crm.message_flight_1 x
+			 WHERE x.integration_id = i.id AND (x.due_ms, x.message_id) > (q.after_ms, q.after_id) ORDER BY x.due_ms, x.message_id LIMIT 1)) f;
+		nearest := LEAST(nearest, moment);
+	END LOOP;
+	RETURN nearest;
+END
+$$;
+COMMENT ON FUNCTION crm.message_deadline() IS 'When the next delayed message or retry is due, milliseconds of crm.monotonic_ms(); NULL: none waits';
+
+CREATE OR REPLACE FUNCTION crm.flight_rotate() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+AS $$
+DECLARE
+	now_turn integer := COALESCE((SELECT t.turn FROM crm.message_flight_turn t), 0);
+	full boolean;
+	filled boolean;
+	live boolean;
+BEGIN
+	IF now_turn = 0 THEN
+		filled := EXISTS (SELECT FROM crm.message_flight_1);
+		live := EXISTS (SELECT FROM crm.message_flight_1 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
+		full := EXISTS (SELECT FROM crm.message_flight_0 OFFSET 1000);
+		IF filled AND NOT live THEN
+			TRUNCATE crm.message_flight_1;
+		END IF;
+	ELSE
+		filled := EXISTS (SELECT FROM crm.message_flight_0);
+		live := EXISTS (SELECT FROM crm.message_flight_0 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
+		full := EXISTS (SELECT FROM crm.message_flight_1 OFFSET 1000);
+		IF filled AND NOT live THEN
+			TRUNCATE crm.message_flight_0;
+		END IF;
+	END IF;
+	IF NOT live AND full THEN
+		INSERT INTO crm.message_flight_turn AS t (turn) VALUES (1 - now_turn)
+		ON CONFLICT (one) DO UPDATE SET turn = excluded.turn;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.flight_rotate() IS 'Empties the older flight table by TRUNCATE once all its rows are spent, and writes into it next; under a lock time-out, so that it never makes anybody wait';
+
+-- What people see -----------------------------------------------------------------------------
+
+CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
+	SELECT b.id,
+		CASE WHEN r.state IS NOT NULL THEN r.state
+			WHEN EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = b.integration_id AND l.ids @> b.id
+				AND NOT EXISTS (SELECT FROM crm.message_attempt x WHERE x.message_id = b.id AND x.lease_id = l.id)) THEN 'sending'
+			WHEN a.outcome = 'sent' THEN 'sent'
+			WHEN a.outcome = 'uncertain' AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND f.attempt > a.attempt) THEN 'uncertain'
+			ELSE 'queued' END AS state,
+		b.channel, b.recipient, b.body,
+		COALESCE(r.provider_id, a.provider_id) AS provider_id,
+		b.queued_at,
+		CASE WHEN a.outcome = 'sent' THEN a.at END AS sent_at,
+		CASE WHEN r.state = 'delivered' THEN COALESCE(r.reported_at, r.at) END AS delivered_at,
+		CASE WHEN r.state IS DISTINCT FROM 'delivered' THEN COALESCE(r.words, CASE WHEN a.outcome <> 'sent' THEN a.words END) END AS last_error,
+		b.sender, b.subject, b.html, b.language, b.encoding, b.segments,
+		u.code AS rule, b.rule_version, b.event_id, b.object_kind, b.object_id, b.company_id, b.contact_id, b.contact_point_id,
+		COALESCE(d.due_at, b.not_before) AS not_before, b.expires_at, COALESCE(a.attempt, 0) AS attempts, b.integration_id, b.sandbox, b.queued_by
+	FROM crm.message_body b
+	LEFT JOIN LATERAL (SELECT x.state, x.at, x.reported_at, x.provider_id, x.words FROM crm.message_result x
+		WHERE x.message_id = b.id AND x.at >= b.queued_at LIMIT 1) r ON true
+	LEFT JOIN LATERAL (SELECT x.attempt, x.outcome, x.at, x.provider_id, x.words FROM crm.message_attempt x
+		WHERE x.message_id = b.id AND x.at >= b.queued_at AND x.outcome <> 'report' ORDER BY x.attempt DESC, x.at DESC LIMIT 1) a ON true
+	LEFT JOIN crm.message_delayed d ON d.message_id = b.id
+	LEFT JOIN crm.rule u ON u.id = b.rule_id;
+COMMENT ON VIEW crm.message IS 'Messages and what became of them. States: queued, sending (in a courier''s hands), sent, delivered, undelivered, failed, expired, cancelled, uncertain (left, and no answer came)';
+COMMENT ON COLUMN crm.message.id IS 'Number of the message';
+COMMENT ON COLUMN crm.message.state IS 'queued, sending, sent, delivered, undelivered, failed, expired, cancelled or uncertain';
+COMMENT ON COLUMN crm.message.channel IS 'sms, email, telegram';
+COMMENT ON COLUMN crm.message.recipient IS 'Phone in E.164 or address of the reader';
+COMMENT ON COLUMN crm.message.body IS 'Text';
+COMMENT ON COLUMN crm.message.provider_id IS 'Number that the provider gave it';
+COMMENT ON COLUMN crm.message.queued_at IS 'When it was queued, business clock';
+COMMENT ON COLUMN crm.message.sent_at IS 'When the provider took it, business clock';
+COMMENT ON COLUMN crm.message.delivered_at IS 'When it reached the reader: the provider''s time, else when we heard of it';
+COMMENT ON COLUMN crm.message.last_error IS 'Why it did not arrive, or not yet: the provider''s words or ours';
+COMMENT ON COLUMN crm.message.sender IS 'Sender that the reader sees';
+COMMENT ON COLUMN crm.message.subject IS 'Subject of a letter';
+COMMENT ON COLUMN crm.message.html IS 'HTML part of a letter';
+COMMENT ON COLUMN crm.message.language IS 'Language of the text';
+COMMENT ON COLUMN crm.message.encoding IS 'For sms: GSM7 or UCS2';
+COMMENT ON COLUMN crm.message.segments IS 'For sms: parts that the provider bills';
+COMMENT ON COLUMN crm.message.rule IS 'Rule that queued it (crm.rule.code); NULL: sent by hand';
+COMMENT ON COLUMN crm.message.rule_version IS 'Version of that rule';
+COMMENT ON COLUMN crm.message.event_id IS 'Event that it announces (crm.event.id)';
+COMMENT ON COLUMN crm.message.object_kind IS 'What the event happened to';
+COMMENT ON COLUMN crm.message.object_id IS 'id of what the event happened to';
+COMMENT ON COLUMN crm.message.company_id IS 'Company of the reader (crm.company.id)';
+COMMENT ON COLUMN crm.message.contact_id IS 'Reader (crm.contact.id)';
+COMMENT ON COLUMN crm.message.contact_point_id IS 'Address of the reader (crm.contact_point.id)';
+COMMENT ON COLUMN crm.message.not_before IS 'Not sent before this moment, business clock';
+COMMENT ON COLUMN crm.message.expires_at IS 'Not sent at or after this moment, business clock';
+COMMENT ON COLUMN crm.message.attempts IS 'Tries so far';
+COMMENT ON COLUMN crm.message.integration_id IS 'Integration that carries it (crm.integration.id)';
+COMMENT ON COLUMN crm.message.sandbox IS 'Queued in the mode sandbox: never reaches its reader';
+COMMENT ON COLUMN crm.message.queued_by IS 'Login whose transaction queued it';

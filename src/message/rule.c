@@ -1,0 +1,836 @@
+/*-------------------------------------------------------------------------
+ *
+ * rule.c
+ *	  Conditions and truths of rules: read, checked, evaluated.
+ *
+ * A rule holds ONE expression over a row of crm.event.  It is parsed in the
+ * grammar's expression mode, so that a second statement, a FROM or an ORDER
+ * BY cannot ride along; after parse analysis every function it calls is
+ * looked at, since provolatile is only a claim.  Saving neither plans nor
+ * runs it.  It is never pasted into a statement: the trigger evaluates the
+ * expression itself over the transition table, row by row in C, with the
+ * rights of crm_eval, inside a security-restricted operation and read-only.
+ *
+ * A condition that fails on some data must not stop the fact that carries
+ * the data: it is evaluated in a subtransaction of its own, and its error is
+ * kept in crm.message_skip.
+ *
+ * The cache of analysed expressions belongs to the backend; it is thrown away
+ * whenever a function, an operator or crm.event changes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_func.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "core/core.h"
+#include "event/event.h"
+#include "message/message.h"
+
+#define CACHE_MOST 64			/* expressions a backend keeps analysed */
+#define BULK_FROM 64			/* events in a set from which a plan for many pays */
+
+/* One analysed expression. */
+typedef struct Cached
+{
+	char	   *text;
+	Expr	   *expr;
+} Cached;
+
+/* A rule that is on for the kinds at hand. */
+typedef struct Rule
+{
+	int64		id;
+	char	   *kind;
+	char	   *condition;		/* NULL: always */
+} Rule;
+
+/* What the walkers need. */
+typedef struct Check
+{
+	const char *what;
+	const char *text;
+	Oid		   *allowed;
+	int			n_allowed;
+} Check;
+
+/* State of crm.expression_holds() in one query. */
+typedef struct Holder
+{
+	char	   *text;
+	ExprState  *state;
+	ExprContext *econtext;
+	TupleTableSlot *slot;
+} Holder;
+
+static MemoryContext cache_context = NULL;
+static Cached cache[CACHE_MOST];
+static int	cache_used = 0;
+static bool cache_stale = false;
+static bool callbacks_done = false;
+
+PG_FUNCTION_INFO_V1(crm_message_expression_check);
+PG_FUNCTION_INFO_V1(crm_message_expression_holds);
+PG_FUNCTION_INFO_V1(crm_message_event_rules);
+PG_FUNCTION_INFO_V1(crm_message_text);
+
+static Expr *analyse(const char *what, const char *text);
+static Node *read_expression(const char *what, const char *text);
+static bool raw_walker(Node *node, Check *check);
+static bool walker(Node *node, Check *check);
+static bool function_refused(Oid function, void *context);
+static bool function_allowed(HeapTuple tuple, Oid function, Check *check);
+static void refuse(Check *check, const char *thing) pg_attribute_noreturn();
+static Expr *cached_expression(const char *what, const char *text);
+static void forget_expressions(Datum arg, int cacheid, uint32 hash);
+static void forget_for_relation(Datum arg, Oid relid);
+static Oid	eval_role(void);
+static Oid	function_oid(const char *name, int nargs, const Oid *args);
+static List *active_rules(List *kinds);
+static Tuplestorestate *events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed);
+static void queue_rule(Rule *rule, TriggerData *data, Tuplestorestate *events, Oid function);
+
+/*
+ * crm.expression_check(what, expression)
+ */
+Datum
+crm_message_expression_check(PG_FUNCTION_ARGS)
+{
+	char	   *what = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *expression = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	(void) analyse(what, expression);
+	PG_RETURN_VOID();
+}
+
+/*
+ * crm.expression_holds(expression, event) -> boolean
+ */
+Datum
+crm_message_expression_holds(PG_FUNCTION_ARGS)
+{
+	text	   *expression = PG_GETARG_TEXT_PP(0);
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(1);
+	Holder	   *holder = (Holder *) fcinfo->flinfo->fn_extra;
+	HeapTupleData tuple;
+	Oid			save_user;
+	int			save_context;
+	bool		save_read_only = XactReadOnly;
+	bool		is_null = false;
+	Datum		result = (Datum) 0;
+
+	if (HeapTupleHeaderGetTypeId(row) != get_rel_type_id(crm_table("event")))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("not a row of crm.event"),
+				 errhint("SELECT crm.expression_holds('…', e) FROM crm.event e WHERE …;")));
+
+	if (holder == NULL || strlen(holder->text) != VARSIZE_ANY_EXHDR(expression) ||
+		memcmp(holder->text, VARDATA_ANY(expression), VARSIZE_ANY_EXHDR(expression)) != 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		TupleDesc	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+
+		holder = palloc0(sizeof(Holder));
+		holder->text = text_to_cstring(expression);
+		holder->slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+		holder->econtext = CreateStandaloneExprContext();
+		GetUserIdAndSecContext(&save_user, &save_context);
+		{
+			Expr	   *expr = copyObject(cached_expression("expression", holder->text));
+
+			SetUserIdAndSecContext(eval_role(), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+			holder->state = ExecInitExpr(expr, NULL);
+			SetUserIdAndSecContext(save_user, save_context);
+		}
+		fcinfo->flinfo->fn_extra = holder;
+		MemoryContextSwitchTo(old);
+	}
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = row;
+	ExecStoreHeapTuple(&tuple, holder->slot, false);
+	ResetExprContext(holder->econtext);
+	holder->econtext->ecxt_scantuple = holder->slot;
+
+	GetUserIdAndSecContext(&save_user, &save_context);
+	PG_TRY();
+	{
+		SetUserIdAndSecContext(eval_role(), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+		XactReadOnly = true;
+		result = ExecEvalExprSwitchContext(holder->state, holder->econtext, &is_null);
+	}
+	PG_FINALLY();
+	{
+		XactReadOnly = save_read_only;
+		SetUserIdAndSecContext(save_user, save_context);
+	}
+	PG_END_TRY();
+	ExecClearTuple(holder->slot);
+
+	if (is_null)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+/*
+ * crm.event_rules(): the statement trigger on crm.event.
+ */
+Datum
+crm_message_event_rules(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = crm_event_trigger(fcinfo, "crm.event_rules()");
+	CrmEventScan scan;
+	List	   *kinds = NIL;
+	List	   *rules;
+	ListCell   *cell;
+	char	   *last = NULL;
+	Oid			function;
+
+	if (!crm_guard())
+		return PointerGetDatum(NULL);
+
+	crm_event_scan_begin(&scan, data);
+	while (crm_event_scan_next(&scan))
+	{
+		bool		is_null;
+		text	   *kind = DatumGetTextPP(slot_getattr(scan.slot, scan.kind, &is_null));
+		bool		known = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (last != NULL && strlen(last) == VARSIZE_ANY_EXHDR(kind) && memcmp(last, VARDATA_ANY(kind), VARSIZE_ANY_EXHDR(kind)) == 0)
+			continue;
+		last = text_to_cstring(kind);
+		foreach(cell, kinds)
+			known = known || strcmp(lfirst(cell), last) == 0;
+		if (!known)
+			kinds = lappend(kinds, last);
+	}
+	if (kinds == NIL)
+	{
+		crm_event_scan_end(&scan);
+		return PointerGetDatum(NULL);	/* the statement inserted no row */
+	}
+
+	rules = active_rules(kinds);
+	function = rules == NIL ? InvalidOid : function_oid("rule_queue", 0, NULL);
+	foreach(cell, rules)
+	{
+		Rule	   *rule = (Rule *) lfirst(cell);
+
+		if (rule->condition == NULL && list_length(kinds) == 1)
+			queue_rule(rule, data, data->tg_newtable, function);
+		else
+		{
+			bool		failed;
+			Tuplestorestate *events = events_that_meet(rule, &scan, &failed);
+
+			if (!failed && tuplestore_tuple_count(events) > 0)
+				queue_rule(rule, data, events, function);
+			tuplestore_end(events);
+		}
+	}
+	crm_event_scan_end(&scan);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * crm.message_text(value, one_line): a text without control characters,
+ * zero-width and bidirectional marks.  Most texts have none: then the value
+ * itself is the result.
+ */
+Datum
+crm_message_text(PG_FUNCTION_ARGS)
+{
+	text	   *value = PG_GETARG_TEXT_PP(0);
+	bool		one_line = PG_GETARG_BOOL(1);
+	const unsigned char *at = (const unsigned char *) VARDATA_ANY(value);
+	const unsigned char *end = at + VARSIZE_ANY_EXHDR(value);
+	bool		clean = true;
+	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
+	StringInfoData out;
+
+	for (const unsigned char *p = at; p < end && clean; p++)
+		clean = !(*p < 0x20 && (one_line || (*p != '\n' && *p != '\t'))) && *p != 0x7f &&
+			!(utf8 && (*p == 0xe2 || *p == 0xef || *p == 0xc2 || *p == 0xd8 || *p == 0xe1 || *p == 0xf3));
+	if (clean)
+		PG_RETURN_TEXT_P(value);
+
+	initStringInfo(&out);
+	while (at < end)
+	{
+		int			length = Min(pg_mblen((const char *) at), end - at);
+
+		if (length == 1)
+		{
+			if (*at == '\r')
+			{
+				if (at + 1 < end && at[1] == '\n')
+					at++;
+				appendStringInfoChar(&out, one_line ? ' ' : '\n');
+			}
+			else if (*at == '\n' || *at == '\t')
+				appendStringInfoChar(&out, one_line ? ' ' : *at);
+			else if (*at >= 0x20 && *at != 0x7f)
+				appendStringInfoChar(&out, *at);
+		}
+		else
+		{
+			pg_wchar	c = utf8 ? utf8_to_unicode(at) : 0;
+
+			/* C1, soft hyphen, Arabic letter mark, zero-width, bidi, word joiner and BOM, tags; line separators */
+			if (c == 0x2028 || c == 0x2029)
+				appendStringInfoChar(&out, one_line ? ' ' : '\n');
+			else if (!((c >= 0x80 && c <= 0x9f) || c == 0xad || c == 0x61c || c == 0x180e ||
+					   (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) ||
+					   (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
+					   (c >= 0xe0000 && c <= 0xe007f)))
+				appendBinaryStringInfo(&out, (const char *) at, length);
+		}
+		at += length;
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+}
+
+/*
+ * The checked and planned expression of a rule; it lives in the cache, so
+ * copy it before it is evaluated.
+ */
+Expr *
+crm_message_expression(const char *what, const char *text)
+{
+	return cached_expression(what, text);
+}
+
+/*
+ * Parses, analyses and checks.  Every error carries the text and a hint.
+ */
+static Expr *
+analyse(const char *what, const char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Expr	   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		Node	   *raw = read_expression(what, text);
+		ParseState *pstate = make_parsestate(NULL);
+		Relation	event = table_open(crm_table("event"), AccessShareLock);
+		ParseNamespaceItem *item;
+		Node	   *expr;
+		Check		check = {what, text, NULL, 0};
+		Datum		allowed = OidFunctionCall0(function_oid("expression_functions", 0, NULL));
+		Datum	   *values;
+		int			n;
+
+		raw_walker(raw, &check);
+
+		pstate->p_sourcetext = text;
+		item = addRangeTableEntryForRelation(pstate, event, AccessShareLock, NULL, false, true);
+		addNSItemToQuery(pstate, item, true, true, true);
+		expr = transformExpr(pstate, raw, EXPR_KIND_WHERE);
+		expr = coerce_to_boolean(pstate, expr, "the expression");
+		assign_expr_collations(pstate, expr);
+
+		deconstruct_array(DatumGetArrayTypeP(allowed), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &values, NULL, &n);
+		check.allowed = palloc(sizeof(Oid) * Max(n, 1));
+		for (int i = 0; i < n; i++)
+			check.allowed[check.n_allowed++] = DatumGetObjectId(values[i]);
+		walker(expr, &check);
+		if (contain_volatile_functions(expr))
+			refuse(&check, "a volatile function");
+
+		table_close(event, NoLock);
+		free_parsestate(pstate);
+		result = (Expr *) expr;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
+			error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED &&
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s of a rule is refused: %s", what, error->message),
+				 errdetail("The text: %s", text),
+				 errhint("%s", error->hint ? error->hint :
+						 "Write one boolean SQL expression over the columns of crm.event, such as: (data->>'tonnes')::numeric > 20")));
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/*
+ * The raw tree of the one expression.
+ */
+static Node *
+read_expression(const char *what, const char *text)
+{
+	List	   *parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *select = NULL;
+	ResTarget  *target;
+
+	if (list_length(parsed) == 1 && IsA(linitial_node(RawStmt, parsed)->stmt, SelectStmt))
+		select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
+	if (select == NULL || select->distinctClause != NIL || select->intoClause != NULL ||
+		list_length(select->targetList) != 1 || select->fromClause != NIL || select->whereClause != NULL ||
+		select->groupClause != NIL || select->havingClause != NULL || select->windowClause != NIL ||
+		select->valuesLists != NIL || select->sortClause != NIL || select->limitOffset != NULL ||
+		select->limitCount != NULL || select->lockingClause != NIL || select->withClause != NULL ||
+		select->op != SETOP_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("it is not one expression"),
+				 errhint("Write one boolean SQL expression, without FROM, WHERE, ORDER BY or a comma.")));
+	target = linitial_node(ResTarget, select->targetList);
+	if (target->name != NULL || target->indirection != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("it carries the name \"%s\"", target->name ? target->name : ""),
+				 errhint("Write the expression alone, without AS.")));
+	return target->val;
+}
+
+/*
+ * What must be seen before analysis: sub-selects, and literals that would
+ * freeze the moment at which they are read.
+ */
+static bool
+raw_walker(Node *node, Check *check)
+{
+	static const char *const moments[] = {"now", "today", "tomorrow", "yesterday"};
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubLink))
+		refuse(check, "a sub-select");
+	if (IsA(node, ParamRef))
+		refuse(check, "a parameter");
+	if (IsA(node, A_Const) && !((A_Const *) node)->isnull && IsA(&((A_Const *) node)->val, String))
+	{
+		const char *value = strVal(&((A_Const *) node)->val);
+
+		while (isspace((unsigned char) *value))
+			value++;
+		for (int i = 0; i < lengthof(moments); i++)
+		{
+			int			length = strlen(moments[i]);
+
+			if (pg_strncasecmp(value, moments[i], length) == 0 && !isalnum((unsigned char) value[length]))
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("the literal '%s' would mean the moment at which the rule is read", value),
+						 errhint("Write crm.now(), or compare with the columns at and known_at.")));
+		}
+	}
+	return raw_expression_tree_walker(node, raw_walker, check);
+}
+
+/*
+ * What is looked at after analysis: every function, and nodes that are none.
+ */
+static bool
+walker(Node *node, Check *check)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_SubLink:
+		case T_SubPlan:
+			refuse(check, "a sub-select");
+		case T_Param:
+			refuse(check, "a parameter");
+		case T_SQLValueFunction:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("it asks for the server's time or user"),
+					 errhint("The time is crm.now().")));
+		case T_NextValueExpr:
+		case T_CurrentOfExpr:
+		case T_XmlExpr:
+			refuse(check, "an expression of this kind");
+		case T_Aggref:
+		case T_WindowFunc:
+		case T_GroupingFunc:
+			refuse(check, "an aggregate");
+		case T_Var:
+			if (((Var *) node)->varattno <= 0)
+				refuse(check, "a system column or the whole row");
+			break;
+		case T_FuncExpr:
+			if (((FuncExpr *) node)->funcretset)
+				refuse(check, "a function that returns a set");
+			break;
+		default:
+			break;
+	}
+	if (check_functions_in_node(node, function_refused, check))
+		return true;
+	return expression_tree_walker(node, walker, check);
+}
+
+static bool
+function_refused(Oid function, void *context)
+{
+	Check	   *check = (Check *) context;
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		allowed;
+	char	   *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	name = pstrdup(NameStr(((Form_pg_proc) GETSTRUCT(tuple))->proname));
+	allowed = function_allowed(tuple, function, check);
+	ReleaseSysCache(tuple);
+	if (!allowed)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("function %s() is not one that a rule may call", name),
+				 errhint("Allowed are PostgreSQL's own functions that neither read tables nor change anything, crm.now(), and the functions of crm.truth.")));
+	return false;
+}
+
+/*
+ * Built-in functions in C that are immutable, but for a few that eat memory or
+ * time; of the stable ones those that only look at the session's time zone and
+ * formats; and the functions that the rooms registered.
+ */
+static bool
+function_allowed(HeapTuple tuple, Oid function, Check *check)
+{
+	static const char *const hungry[] = {
+		"repeat", "lpad", "rpad", "array_fill", "factorial", "numeric_fac", NULL
+	};
+	static const char *const harmless[] = {
+		"to_char", "to_date", "to_timestamp", "to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array",
+		"concat", "concat_ws", "format", "textanycat", "anytextcat", "array_to_string", "array_in", "array_out",
+		"age", "timezone", "record_out", "isfinite", NULL
+	};
+	static const char *const of_time[] = {"date", "time", "interval", "extract", NULL};
+	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
+	const char *name = NameStr(proc->proname);
+
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->provolatile == PROVOLATILE_VOLATILE)
+		return false;
+	for (int i = 0; i < check->n_allowed; i++)
+	{
+		if (check->allowed[i] == function)
+			return true;
+	}
+	if (proc->pronamespace != PG_CATALOG_NAMESPACE || proc->prolang != INTERNALlanguageId ||
+		strncmp(name, "pg_", 3) == 0)
+		return false;
+	if (proc->provolatile == PROVOLATILE_IMMUTABLE)
+	{
+		for (int i = 0; hungry[i] != NULL; i++)
+		{
+			if (strcmp(name, hungry[i]) == 0)
+				return false;
+		}
+		return true;
+	}
+	for (int i = 0; harmless[i] != NULL; i++)
+	{
+		if (strcmp(name, harmless[i]) == 0)
+			return true;
+	}
+	for (int i = 0; of_time[i] != NULL; i++)
+	{
+		if (strncmp(name, of_time[i], strlen(of_time[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+refuse(Check *check, const char *thing)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("it holds %s", thing),
+			 errhint("A rule may use the columns of crm.event, PostgreSQL's own functions that neither read tables nor change anything, and the functions of crm.truth.")));
+}
+
+/*
+ * The expression from the backend's cache, analysed, checked and made ready
+ * for evaluation.
+ */
+static Expr *
+cached_expression(const char *what, const char *text)
+{
+	MemoryContext old;
+	Expr	   *expr;
+
+	if (!callbacks_done)
+	{
+		CacheRegisterSyscacheCallback(PROCOID, forget_expressions, (Datum) 0);
+		CacheRegisterSyscacheCallback(OPEROID, forget_expressions, (Datum) 0);
+		CacheRegisterRelcacheCallback(forget_for_relation, (Datum) 0);
+		callbacks_done = true;
+	}
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(TopMemoryContext, "crm rule expressions", ALLOCSET_SMALL_SIZES);
+	if (cache_stale || cache_used == CACHE_MOST)
+	{
+		MemoryContextReset(cache_context);
+		cache_used = 0;
+		cache_stale = false;
+	}
+	for (int i = 0; i < cache_used; i++)
+	{
+		if (strcmp(cache[i].text, text) == 0)
+			return cache[i].expr;
+	}
+	expr = expression_planner(analyse(what, text));
+	old = MemoryContextSwitchTo(cache_context);
+	cache[cache_used].text = pstrdup(text);
+	cache[cache_used].expr = copyObject(expr);
+	MemoryContextSwitchTo(old);
+	return cache[cache_used++].expr;
+}
+
+/* Called while catalogue changes are taken in: must only set a flag. */
+static void
+forget_expressions(Datum arg, int cacheid, uint32 hash)
+{
+	cache_stale = true;
+}
+
+static void
+forget_for_relation(Datum arg, Oid relid)
+{
+	cache_stale = true;
+}
+
+static Oid
+eval_role(void)
+{
+	return get_role_oid("crm_eval", false);
+}
+
+static Oid
+function_oid(const char *name, int nargs, const Oid *args)
+{
+	return LookupFuncName(list_make2(makeString("crm"), makeString(pstrdup(name))), nargs, args, false);
+}
+
+/*
+ * The rules that are on for these kinds, in the caller's context.
+ */
+static List *
+active_rules(List *kinds)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *rules = NIL;
+	Datum	   *names = palloc(sizeof(Datum) * list_length(kinds));
+	Oid			types[1] = {TEXTARRAYOID};
+	Datum		values[1];
+	ListCell   *cell;
+	int			n = 0;
+
+	foreach(cell, kinds)
+		names[n++] = CStringGetTextDatum(lfirst(cell));
+	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT rule_id, event_kind, condition FROM crm.rules_for($1)", 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "crm.rules_for() could not be called");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		is_null;
+		MemoryContext old = MemoryContextSwitchTo(caller);
+		Rule	   *rule = palloc0(sizeof(Rule));
+
+		rule->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &is_null));
+		rule->kind = TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &is_null));
+		values[0] = SPI_getbinval(tuple, desc, 3, &is_null);
+		rule->condition = is_null ? NULL : TextDatumGetCString(values[0]);
+		rules = lappend(rules, rule);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return rules;
+}
+
+/*
+ * Walks the new events and keeps those of the rule's kind that meet its
+ * condition.  An error of the condition is kept in crm.message_skip and the
+ * rule does not fire; cancellation and lack of resources end the statement.
+ */
+static Tuplestorestate *
+events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
+{
+	Tuplestorestate *events = tuplestore_begin_heap(true, false, work_mem);
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int64		first = 0;
+	Oid			save_user;
+	int			save_context;
+	bool		save_read_only = XactReadOnly;
+
+	*failed = false;
+	crm_event_scan_again(scan);
+	if (rule->condition == NULL)
+	{
+		while (crm_event_scan_next(scan))
+		{
+			bool		is_null;
+			text	   *kind = DatumGetTextPP(slot_getattr(scan->slot, scan->kind, &is_null));
+
+			CHECK_FOR_INTERRUPTS();
+			if (strlen(rule->kind) == VARSIZE_ANY_EXHDR(kind) && memcmp(rule->kind, VARDATA_ANY(kind), VARSIZE_ANY_EXHDR(kind)) == 0)
+				tuplestore_puttupleslot(events, scan->slot);
+		}
+		return events;
+	}
+
+	GetUserIdAndSecContext(&save_user, &save_context);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		Expr	   *expr = copyObject(cached_expression("condition", rule->condition));
+		ExprContext *econtext = CreateStandaloneExprContext();
+		ExprState  *state;
+
+		/* stable functions see the fact that this statement wrote */
+		CommandCounterIncrement();
+		PushCopiedSnapshot(GetActiveSnapshot());
+		UpdateActiveSnapshotCommandId();
+		SetUserIdAndSecContext(eval_role(), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+		XactReadOnly = true;
+		state = ExecInitExpr(expr, NULL);
+		while (crm_event_scan_next(scan))
+		{
+			bool		is_null;
+			text	   *kind = DatumGetTextPP(slot_getattr(scan->slot, scan->kind, &is_null));
+			bool		met;
+
+			CHECK_FOR_INTERRUPTS();
+			if (strlen(rule->kind) != VARSIZE_ANY_EXHDR(kind) || memcmp(rule->kind, VARDATA_ANY(kind), VARSIZE_ANY_EXHDR(kind)) != 0)
+				continue;
+			if (first == 0)
+				first = DatumGetInt64(slot_getattr(scan->slot, scan->id, &is_null));
+			ResetExprContext(econtext);
+			econtext->ecxt_scantuple = scan->slot;
+			met = DatumGetBool(ExecEvalExprSwitchContext(state, econtext, &is_null));
+			if (!is_null && met)
+				tuplestore_puttupleslot(events, scan->slot);
+		}
+		XactReadOnly = save_read_only;
+		SetUserIdAndSecContext(save_user, save_context);
+		PopActiveSnapshot();
+		FreeExprContext(econtext, true);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		int			class;
+		Datum		values[3];
+		Oid			types[3] = {INT8OID, INT8OID, TEXTOID};
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		XactReadOnly = save_read_only;
+		SetUserIdAndSecContext(save_user, save_context);
+
+		class = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (class == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
+			class == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+			class == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
+			class == ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR) ||
+			class == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR))
+			ReThrowError(error);
+		*failed = true;
+		values[0] = Int64GetDatum(rule->id);
+		values[1] = Int64GetDatum(first);
+		values[2] = CStringGetTextDatum(error->message);
+		SPI_connect();
+		if (SPI_execute_with_args("SELECT crm.rule_error($1, $2, $3)", 3, types, values, NULL, false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "crm.rule_error() could not be called");
+		SPI_finish();
+	}
+	PG_END_TRY();
+	return events;
+}
+
+/*
+ * Calls crm.rule_queue() as the trigger that we are, with the events that met
+ * the condition as its transition table and the rule as its argument.
+ *
+ * PL/pgSQL keeps plans by function and trigger, and plans for the number of
+ * rows that it saw first.  A set of many events goes under another trigger's
+ * number, so that a plan made for one event never meets 300,000.
+ */
+static void
+queue_rule(Rule *rule, TriggerData *data, Tuplestorestate *events, Oid function)
+{
+	TriggerData call = *data;
+	Trigger		trigger = *data->tg_trigger;
+	char	   *argument = psprintf(INT64_FORMAT, rule->id);
+	FmgrInfo	info;
+	LOCAL_FCINFO(fcinfo, 0);
+
+	trigger.tgnargs = 1;
+	trigger.tgargs = &argument;
+	if (tuplestore_tuple_count(events) > BULK_FROM)
+		trigger.tgoid = InvalidOid;
+	call.tg_trigger = &trigger;
+	call.tg_newtable = events;
+
+	fmgr_info(function, &info);
+	InitFunctionCallInfoData(*fcinfo, &info, 0, InvalidOid, (Node *) &call, NULL);
+	(void) FunctionCallInvoke(fcinfo);
+}
