@@ -105,12 +105,12 @@ CREATE TABLE crm.wagon (
 	created_at timestamptz NOT NULL DEFAULT crm.now(),
 	CONSTRAINT wagon_source_key UNIQUE (source, source_id),
 	CONSTRAINT wagon_number_key UNIQUE (number),
-	CONSTRAINT wagon_number_check CHECK (number ~ '^[0-9]{8}$'),
+	CONSTRAINT wagon_number_check CHECK (number <> '' AND length(number) <= 20),
 	CONSTRAINT wagon_tare_check CHECK (tare_kg > 0 AND tare_kg < 1000000)
 );
 COMMENT ON TABLE crm.wagon IS 'Railway wagons';
 COMMENT ON COLUMN crm.wagon.id IS 'Our number';
-COMMENT ON COLUMN crm.wagon.number IS 'Eight digits painted on the wagon, the last one the check digit (22023 where it is wrong)';
+COMMENT ON COLUMN crm.wagon.number IS 'Number painted on the wagon, eight digits as a rule; crm.wagon_number_ok() checks the last one, foreign and old numbers need not pass';
 COMMENT ON COLUMN crm.wagon.owner_id IS 'crm.company.id of the owner; NULL: not known';
 COMMENT ON COLUMN crm.wagon.tare_kg IS 'Tare, kg';
 COMMENT ON COLUMN crm.wagon.source IS 'Where the row comes from: manual, erp, …';
