@@ -33,6 +33,7 @@
 #include <math.h>
 
 #include "miscadmin.h"
+#include "utils/float.h"
 
 #include "shipping/shipping.h"
 
