@@ -50,6 +50,14 @@ CREATE OR REPLACE FUNCTION crm.header_value(headers text, name text) RETURNS tex
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_integration_header_value';
 COMMENT ON FUNCTION crm.header_value(text, text) IS 'Value of the last header line of that name, in any case of letters; NULL when there is none.';
 
+CREATE OR REPLACE FUNCTION crm.url_encode(value text) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_integration_url_encode';
+COMMENT ON FUNCTION crm.url_encode(text) IS 'Percent-encodes every octet of the UTF-8 text but letters, digits and - . _ ~ (RFC 3986), so that the result may stand in a URL or in a form, also inside a value that is encoded once more.';
+
+CREATE OR REPLACE FUNCTION crm.form_value(form text, name text) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_integration_form_value';
+COMMENT ON FUNCTION crm.form_value(text, text) IS 'The first value of that name in a query string or in an application/x-www-form-urlencoded body, decoded; NULL where the name is absent. Never raises an error for what a stranger sent: a damaged escape stands as it is, octets that are no UTF-8 become U+FFFD.';
+
 CREATE OR REPLACE FUNCTION crm.integration_fetch(request crm.request, ca_file text, allow_hosts text[], max_reply_bytes integer, limit_ms integer) RETURNS crm.reply
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS '$libdir/crm_worker', 'crm_integration_fetch';
 COMMENT ON FUNCTION crm.integration_fetch(crm.request, text, text[], integer, integer) IS 'Carries one request in the calling session, for crm.integration_test: interruptible, at most limit_ms (10000) milliseconds, no redirects.';
