@@ -59,7 +59,7 @@ CREATE OR REPLACE FUNCTION crm.register_hook(point text, name text, function tex
 	LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	INSERT INTO crm.hook AS h (point, name, function) VALUES ($1, $2, $3)
-	ON CONFLICT (point, name) DO UPDATE SET function = EXCLUDED.function;
+	ON CONFLICT (point, name) DO UPDATE SET function = EXCLUDED.function, position = EXCLUDED.position;
 END;
 COMMENT ON FUNCTION crm.register_hook(text, text, text) IS 'Adds a function of an upper room to a point of a lower one (crm.hook). Called by the script.';
 

@@ -355,13 +355,6 @@ END
 $$;
 COMMENT ON FUNCTION crm.flight_add(bigint, bigint[], integer[], bigint[]) IS 'Puts messages back for another try at a time of crm.monotonic_ms()';
 
-CREATE OR REPLACE FUNCTION crm.retry_ms(attempt integer, base_ms bigint, most_ms bigint) RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL SAFE
-AS $$
-	SELECT (LEAST($3, $2 * (2::numeric ^ LEAST($1 - 1, 30)))::double precision * (0.75 + random() / 2))::bigint
-$$;
-COMMENT ON FUNCTION crm.retry_ms(integer, bigint, bigint) IS 'Pause before the next try, milliseconds: doubles with each try up to a bound, and jitters by a quarter either way';
-
 CREATE OR REPLACE FUNCTION crm.outbox_result(integration_id bigint, message_ids bigint[], outcomes text[], provider_ids text[], words text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
@@ -413,7 +406,7 @@ BEGIN
 		-- one pass for those that need more than the attempt
 		SELECT array_agg(m.id) FILTER (WHERE m.does = 'again') AS again,
 			array_agg(m.attempt + 1) FILTER (WHERE m.does = 'again') AS again_attempt,
-			array_agg(now_ms + 1 + crm.retry_ms(m.attempt, base_ms, most_ms)) FILTER (WHERE m.does = 'again') AS again_ms,
+			array_agg(now_ms + 1 + crm.backoff_ms(m.attempt, base_ms, most_ms)) FILTER (WHERE m.does = 'again') AS again_ms,
 			array_agg(m.id) FILTER (WHERE m.does = 'failed') AS failed,
 			array_agg(m.words) FILTER (WHERE m.does = 'failed') AS failed_words,
 			array_agg(m.id) FILTER (WHERE m.does = 'delivered') AS delivered,

@@ -33,7 +33,7 @@ SELECT 'schema', n.nspname, n.nspowner::regrole, n.nspacl::text FROM member m JO
 SELECT 'initial privileges', i.identity, p.privtype, p.initprivs::text FROM pg_init_privs p
 JOIN member m ON m.classid = p.classoid AND m.objid = p.objoid CROSS JOIN LATERAL pg_identify_object(p.classoid, p.objoid, p.objsubid) i ORDER BY 2;
 SELECT 'dumped', x.c::regclass, x.w FROM pg_extension e, unnest(e.extconfig, e.extcondition) x (c, w) WHERE e.extname = 'crm' ORDER BY x.c::regclass::text;
-SELECT 'hook', point, name, function FROM crm.hook ORDER BY 2, position;
+SELECT 'hook', point, row_number() OVER (PARTITION BY point ORDER BY position), name, function FROM crm.hook ORDER BY 2, 3;
 SELECT 'foreign key', child, child_column, parent, parent_column, on_delete, reason FROM crm.foreign_key ORDER BY 2, 3;
 SELECT 'dump rule', * FROM crm.dump_rule ORDER BY 2;
 SELECT 'partitioned', * FROM crm.partitioned ORDER BY 2;
