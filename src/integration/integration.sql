@@ -518,7 +518,7 @@ BEGIN
 	EXCEPTION WHEN invalid_text_representation THEN
 		place := NULL;
 	END;
-	IF place IS NULL OR masklen(place) <> CASE family(place) WHEN 4 THEN 32 ELSE 128 END THEN
+	IF place IS NULL OR masklen(place) <> (CASE family(place) WHEN 4 THEN 32 ELSE 128 END) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is no address to listen at', coalesce(quote_literal(address), 'NULL')),
 			HINT = 'Give the number of one of this machine''s addresses: 127.0.0.1, ::1, or another only behind a proxy that speaks TLS.';
 	END IF;
