@@ -458,7 +458,7 @@ CREATE OR REPLACE FUNCTION crm.message_report(message_id bigint, state text, pro
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
-	id bigint := message_id;
+	number bigint := message_id;
 	m record;
 	ended text;
 	moment timestamptz := message_report.at;
@@ -467,16 +467,16 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown state of a report: %s', COALESCE(state, 'NULL')),
 			HINT = 'Use sent, delivered, undelivered or failed.';
 	END IF;
-	IF id IS NULL AND provider_id IS NOT NULL THEN
-		SELECT a.message_id INTO id FROM crm.message_attempt a
+	IF number IS NULL AND provider_id IS NOT NULL THEN
+		SELECT a.message_id INTO number FROM crm.message_attempt a
 		WHERE a.provider_id = message_report.provider_id ORDER BY a.at DESC LIMIT 1;
-		IF id IS NULL THEN
+		IF number IS NULL THEN
 			INSERT INTO crm.message_report_early (provider_id, state, words, at)
 			VALUES (left(message_report.provider_id, 200), message_report.state, left(message_report.words, 2000), COALESCE(moment, crm.clock()));
 			RETURN NULL;
 		END IF;
 	END IF;
-	SELECT b.id, b.integration_id, b.queued_at INTO m FROM crm.message_body b WHERE b.id = message_report.id;
+	SELECT b.id, b.integration_id, b.queued_at INTO m FROM crm.message_body b WHERE b.id = number;
 	IF NOT FOUND THEN
 		RETURN false;
 	END IF;

@@ -488,6 +488,7 @@ walker(Node *node, Check *check)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("it asks for the server's time or user"),
 					 errhint("The time is crm.now().")));
+			break;
 		case T_NextValueExpr:
 		case T_CurrentOfExpr:
 		case T_XmlExpr:
