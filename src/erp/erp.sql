@@ -1,0 +1,382 @@
+-- erp: many rows in one text, what the ERP reads back, what is not linked. Code: may be run any number of times.
+
+-- ---- many rows ---------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.erp_rows(body text) RETURNS jsonb
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	clean text := btrim(body, E'\ufeff \t\r\n');
+	doc   jsonb;
+BEGIN
+	IF clean IS NULL OR clean = '' THEN
+		RETURN '[]';
+	END IF;
+	IF octet_length(clean) > 16777216 THEN
+		PERFORM crm.erp_fail('54000', format('the batch is too long: %s bytes', octet_length(clean)), 'Send at most 16 MB in one call; several calls may follow each other.');
+	END IF;
+	BEGIN
+		IF left(clean, 1) = '{' AND clean ~ E'}[ \t\r]*\n[ \t\r\n]*{' THEN
+			-- One object a line
+			doc := ('[' || regexp_replace(clean, E'}[ \t\r]*\n[ \t\r\n]*{', '},{', 'g') || ']')::jsonb;
+		ELSE
+			doc := clean::jsonb;
+		END IF;
+	EXCEPTION WHEN data_exception THEN
+		PERFORM crm.erp_fail('22P02', 'the batch is no JSON', concat_ws(' ',
+			(SELECT format('It breaks near "%s".', left(clean, 40))),
+			'Send [{"entity": "company", "erp_id": "…", "name": "…"}, …], {"rows": […]}, or one object a line; UTF-8, with or without a BOM.'));
+	END;
+	IF jsonb_typeof(doc) = 'object' THEN
+		doc := CASE WHEN jsonb_typeof(doc -> 'rows') = 'array' THEN doc -> 'rows' ELSE jsonb_build_array(doc) END;
+	END IF;
+	IF jsonb_typeof(doc) <> 'array' THEN
+		PERFORM crm.erp_fail('22P02', 'the batch is no list of rows', 'Send [{"entity": "company", "erp_id": "…", "name": "…"}, …].');
+	END IF;
+	IF jsonb_array_length(doc) > 100000 THEN
+		PERFORM crm.erp_fail('54000', format('the batch has too many rows: %s', jsonb_array_length(doc)), 'Send at most 100000 rows in one call; several calls may follow each other.');
+	END IF;
+	RETURN doc;
+END
+$$;
+COMMENT ON FUNCTION crm.erp_rows(text) IS 'The rows of a batch as a JSON array: an array, an object with rows, one object, or an object a line; BOM and CR LF accepted. Errors: 22P02 no JSON, 54000 over 16 MB or 100000 rows.';
+
+CREATE OR REPLACE FUNCTION crm.erp_put_row(r jsonb) RETURNS crm_erp.put_result
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	entity text := r ->> 'entity';
+	keys   text[];
+	stray  text;
+	answer crm_erp.put_result;
+BEGIN
+	IF jsonb_typeof(r) <> 'object' THEN
+		PERFORM crm.erp_fail('22P02', format('a row of the batch is no object: "%s"', left(r::text, 40)), 'Send each row as {"entity": "…", "erp_id": "…", …}.');
+	END IF;
+	keys := CASE entity
+		WHEN 'company' THEN '{name,inn,kpp,is_client,is_carrier,full_name,owner_erp_id,language,time_zone,archived}'
+		WHEN 'employee' THEN '{name,team,is_head,role_name,time_zone,dismissed_at}'
+		WHEN 'contact' THEN '{company_erp_id,name,phone,email,position,is_decision_maker,language,time_zone,archived}'
+		WHEN 'place' THEN '{company_erp_id,name,kind,lon,lat,radius_m,border,time_zone,no_internet,archived}'
+		WHEN 'vehicle' THEN '{plate,carrier_erp_id,kind,driver,driver_phone,tare_kg,gps_integration,gps_unit,archived}'
+		WHEN 'order' THEN '{company_erp_id,product,tonnes,price,number,ordered_at,window_from,window_to,place_erp_id,contact_erp_id,state,make_deal}'
+		WHEN 'shipment' THEN '{order_erp_id,vehicle,tare_kg,gross_kg,weighed_at,waybill,product,wagon,storno}'
+	END::text[];
+	IF keys IS NULL THEN
+		PERFORM crm.erp_fail('22023', format('entity "%s" is not taken', left(entity, 40)),
+			'Send company, employee, contact, place, vehicle, order or shipment in entity.');
+	END IF;
+	SELECT k INTO stray FROM jsonb_object_keys(r) k WHERE k NOT IN ('entity', 'erp_id') AND k <> ALL (keys) LIMIT 1;
+	IF stray IS NOT NULL THEN
+		PERFORM crm.erp_fail('22023', format('%s has no "%s"', entity, left(stray, 40)),
+			format('Send only erp_id, %s.', array_to_string(keys, ', ')));
+	END IF;
+	CASE entity
+		WHEN 'company' THEN
+			answer := crm_erp.put_company(r ->> 'erp_id', r ->> 'name', r ->> 'inn', r ->> 'kpp', r ->> 'is_client', r ->> 'is_carrier',
+				r ->> 'full_name', r ->> 'owner_erp_id', r ->> 'language', r ->> 'time_zone', r ->> 'archived');
+		WHEN 'employee' THEN
+			answer := crm_erp.put_employee(r ->> 'erp_id', r ->> 'name', r ->> 'team', r ->> 'is_head', r ->> 'role_name', r ->> 'time_zone', r ->> 'dismissed_at');
+		WHEN 'contact' THEN
+			answer := crm_erp.put_contact(r ->> 'erp_id', r ->> 'company_erp_id', r ->> 'name', r ->> 'phone', r ->> 'email', r ->> 'position',
+				r ->> 'is_decision_maker', r ->> 'language', r ->> 'time_zone', r ->> 'archived');
+		WHEN 'place' THEN
+			answer := crm_erp.put_place(r ->> 'erp_id', r ->> 'company_erp_id', r ->> 'name', r ->> 'kind', r ->> 'lon', r ->> 'lat', r ->> 'radius_m',
+				r ->> 'border', r ->> 'time_zone', r ->> 'no_internet', r ->> 'archived');
+		WHEN 'vehicle' THEN
+			answer := crm_erp.put_vehicle(r ->> 'erp_id', r ->> 'plate', r ->> 'carrier_erp_id', r ->> 'kind', r ->> 'driver', r ->> 'driver_phone',
+				r ->> 'tare_kg', r ->> 'gps_integration', r ->> 'gps_unit', r ->> 'archived');
+		WHEN 'order' THEN
+			answer := crm_erp.put_order(r ->> 'erp_id', r ->> 'company_erp_id', r ->> 'product', r ->> 'tonnes', r ->> 'price', r ->> 'number',
+				r ->> 'ordered_at', r ->> 'window_from', r ->> 'window_to', r ->> 'place_erp_id', r ->> 'contact_erp_id', r ->> 'state', r ->> 'make_deal');
+		WHEN 'shipment' THEN
+			answer := crm_erp.put_shipment(r ->> 'erp_id', r ->> 'order_erp_id', r ->> 'vehicle', r ->> 'tare_kg', r ->> 'gross_kg', r ->> 'weighed_at',
+				r ->> 'waybill', r ->> 'product', r ->> 'wagon', r ->> 'storno');
+	END CASE;
+	RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION crm.erp_put_row(jsonb) IS 'Puts one row of a batch by its entity; a key that the entity does not have is an error, so that a misspelt one is not lost.';
+
+CREATE OR REPLACE FUNCTION crm_erp.put_batch(body text)
+	RETURNS TABLE(line integer, entity varchar, erp_id varchar, id bigint, result varchar, sqlstate varchar, message varchar, advice varchar)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	doc      jsonb;
+	row_     jsonb[];
+	count_   integer;
+	first    integer := 1;
+	last     integer;
+	size     integer := 1000;
+	at_      integer;
+	answer   crm_erp.put_result;
+	answers  crm_erp.put_result[];
+	-- the row that is known to fail, and why
+	bad      integer := 0;
+	state    text;
+	words    text;
+	detail   text;
+	hint     text;
+BEGIN
+	PERFORM crm.erp_begin();
+	doc := crm.erp_rows(body);
+	SELECT coalesce(array_agg(e.value ORDER BY e.ordinality), '{}') INTO row_ FROM jsonb_array_elements(doc) WITH ORDINALITY e;
+	count_ := cardinality(row_);
+	doc := NULL;
+
+	-- A run of rows goes in one piece. Where a row fails, those before it go again in one piece, it is
+	-- reported, and the run begins anew behind it: a subtransaction a failure, not a row.
+	WHILE first <= count_ LOOP
+		last := least(count_, first + size - 1);
+		IF bad >= first THEN
+			last := least(last, bad - 1);
+		END IF;
+		answers := '{}';
+		IF last >= first THEN
+			BEGIN
+				FOR i IN first .. last LOOP
+					at_ := i;
+					answer := crm.erp_put_row(row_[i]);
+					answers := answers || answer;
+				END LOOP;
+				at_ := 0;
+			EXCEPTION WHEN OTHERS THEN
+				GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, words = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+				-- What is no fault of the row (conflicts, resources, operators, defects) ends the call.
+				IF left(state, 2) IN ('40', '53', '55', '57', '58', 'XX') THEN
+					RAISE;
+				END IF;
+				bad := at_;
+			END;
+		END IF;
+		IF last >= first AND at_ <> 0 THEN
+			size := greatest(bad - first, 1);
+			CONTINUE WHEN bad > first;
+		ELSE
+			FOR i IN 1 .. cardinality(answers) LOOP
+				line := first + i - 1;
+				entity := row_[line] ->> 'entity';
+				erp_id := answers[i].erp_id;
+				id := answers[i].id;
+				result := answers[i].result;
+				sqlstate := NULL;
+				message := NULL;
+				advice := NULL;
+				RETURN NEXT;
+			END LOOP;
+			first := greatest(last + 1, first);
+			size := least(size * 4, 1000);
+		END IF;
+		IF bad = first THEN
+			line := first;
+			entity := left(row_[first] ->> 'entity', 40);
+			erp_id := left(row_[first] ->> 'erp_id', 200);
+			id := NULL;
+			result := 'error';
+			sqlstate := state;
+			message := left(words, 1000);
+			advice := left(coalesce(nullif(hint, ''), nullif(detail, ''), 'See the message.'), 1000);
+			RETURN NEXT;
+			first := first + 1;
+			bad := 0;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm_erp.put_batch(text) IS 'Takes many rows in one JSON text: [{"entity": "company", "erp_id": "…", "name": "…"}, …], {"rows": […]} or one object a line; a BOM and CR LF are accepted; the keys are the arguments of the put_ function of the entity. Answers a row for each: line from 1, entity, erp_id, id, result (created, updated, same, error), and for an error its sqlstate, message and advice; a bad row does not stop the others. Errors: 22P02 no JSON, 54000 over 16 MB or 100000 rows, 55000 not active.';
+
+-- ---- what the ERP reads back -------------------------------------------------------------------------
+-- Only varchar(n), numeric(p,s), timestamp (whole seconds, the plant's zone), int2, int4 and int8: what
+-- an ODBC client reads without a surprise. The first column is the key.
+
+CREATE OR REPLACE FUNCTION crm.erp_out(at timestamptz) RETURNS timestamp
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	RETURN date_trunc('second', at AT TIME ZONE crm.erp_zone());
+COMMENT ON FUNCTION crm.erp_out(timestamptz) IS 'A moment as the ERP reads it: in the plant''s zone, whole seconds.';
+
+CREATE OR REPLACE VIEW crm_erp.company AS
+	SELECT c.id, (CASE WHEN c.source = 'erp' THEN c.source_id END)::varchar(200) AS erp_id, left(c.name, 255)::varchar(255) AS name,
+		c.inn::varchar(20) AS inn, c.kpp::varchar(20) AS kpp, c.is_client::integer::smallint AS is_client, c.is_carrier::integer::smallint AS is_carrier,
+		left(e.name, 255)::varchar(255) AS owner_name, (CASE WHEN e.source = 'erp' THEN e.source_id END)::varchar(200) AS owner_erp_id,
+		c.language::varchar(2) AS language, crm.erp_out(c.created_at) AS created_at, crm.erp_out(c.archived_at) AS archived_at
+	FROM crm.company c
+	LEFT JOIN crm.employee e ON e.id = c.owner_id;
+COMMENT ON VIEW crm_erp.company IS 'Clients and carriers for the ERP';
+COMMENT ON COLUMN crm_erp.company.id IS 'Key: our number';
+COMMENT ON COLUMN crm_erp.company.erp_id IS 'The ERP''s id; NULL: made in the CRM';
+COMMENT ON COLUMN crm_erp.company.name IS 'Name';
+COMMENT ON COLUMN crm_erp.company.inn IS 'Tax number';
+COMMENT ON COLUMN crm_erp.company.kpp IS 'KPP';
+COMMENT ON COLUMN crm_erp.company.is_client IS '1: buys from us';
+COMMENT ON COLUMN crm_erp.company.is_carrier IS '1: drives for us';
+COMMENT ON COLUMN crm_erp.company.owner_name IS 'Responsible manager';
+COMMENT ON COLUMN crm_erp.company.owner_erp_id IS 'The ERP''s id of the manager';
+COMMENT ON COLUMN crm_erp.company.language IS 'ru or en';
+COMMENT ON COLUMN crm_erp.company.created_at IS 'When the CRM learned of it, plant''s zone';
+COMMENT ON COLUMN crm_erp.company.archived_at IS 'When it was put away, plant''s zone';
+
+CREATE OR REPLACE VIEW crm_erp.contact AS
+	SELECT c.id, (CASE WHEN c.source = 'erp' THEN c.source_id END)::varchar(200) AS erp_id, c.company_id,
+		left(c.name, 255)::varchar(255) AS name, left(c."position", 255)::varchar(255) AS position_name,
+		(SELECT p.value FROM crm.contact_point p WHERE p.contact_id = c.id AND p.kind = 'phone' AND p.state <> 'invalid'
+			ORDER BY p.state = 'verified' DESC, p.is_mobile DESC, p.id DESC LIMIT 1)::varchar(20) AS phone,
+		(SELECT p.value FROM crm.contact_point p WHERE p.contact_id = c.id AND p.kind = 'email' AND p.state <> 'invalid'
+			ORDER BY p.state = 'verified' DESC, p.id DESC LIMIT 1)::varchar(254) AS email,
+		c.is_decision_maker::integer::smallint AS is_decision_maker, crm.erp_out(c.created_at) AS created_at, crm.erp_out(c.archived_at) AS archived_at
+	FROM crm.contact c;
+COMMENT ON VIEW crm_erp.contact IS 'People at clients for the ERP, with the best phone and address';
+COMMENT ON COLUMN crm_erp.contact.id IS 'Key: our number';
+COMMENT ON COLUMN crm_erp.contact.erp_id IS 'The ERP''s id; NULL: made in the CRM';
+COMMENT ON COLUMN crm_erp.contact.company_id IS 'crm_erp.company.id';
+COMMENT ON COLUMN crm_erp.contact.name IS 'Name';
+COMMENT ON COLUMN crm_erp.contact.position_name IS 'What the person does there';
+COMMENT ON COLUMN crm_erp.contact.phone IS 'E.164: a verified one, else a mobile, else the newest';
+COMMENT ON COLUMN crm_erp.contact.email IS 'Address: a verified one, else the newest';
+COMMENT ON COLUMN crm_erp.contact.is_decision_maker IS '1: decides on purchases';
+COMMENT ON COLUMN crm_erp.contact.created_at IS 'When the CRM learned of it, plant''s zone';
+COMMENT ON COLUMN crm_erp.contact.archived_at IS 'When it was put away, plant''s zone';
+
+CREATE OR REPLACE VIEW crm_erp.customer_order AS
+	SELECT o.id, (CASE WHEN o.source = 'erp' THEN o.source_id END)::varchar(200) AS erp_id, o.number::varchar(100) AS order_no, o.company_id,
+		o.deal_id, s.code::varchar(63) AS deal_stage, left(o.product, 255)::varchar(255) AS product, o.tonnes::numeric(14,3) AS tonnes,
+		o.price::numeric(16,4) AS price, crm.erp_out(o.ordered_at) AS ordered_at, crm.erp_out(o.window_from) AS window_from,
+		crm.erp_out(o.window_to) AS window_to, o.state::varchar(20) AS state
+	FROM crm.customer_order o
+	LEFT JOIN crm.deal d ON d.id = o.deal_id
+	LEFT JOIN crm.stage s ON s.id = d.stage_id;
+COMMENT ON VIEW crm_erp.customer_order IS 'Orders for the ERP, with the stage of the deal';
+COMMENT ON COLUMN crm_erp.customer_order.id IS 'Key: our number';
+COMMENT ON COLUMN crm_erp.customer_order.erp_id IS 'The ERP''s id; NULL: made in the CRM';
+COMMENT ON COLUMN crm_erp.customer_order.order_no IS 'Number that the client knows';
+COMMENT ON COLUMN crm_erp.customer_order.company_id IS 'crm_erp.company.id';
+COMMENT ON COLUMN crm_erp.customer_order.deal_id IS 'Our number of the deal';
+COMMENT ON COLUMN crm_erp.customer_order.deal_stage IS 'Code of the stage in which the deal is';
+COMMENT ON COLUMN crm_erp.customer_order.product IS 'Product';
+COMMENT ON COLUMN crm_erp.customer_order.tonnes IS 'Ordered, tonnes';
+COMMENT ON COLUMN crm_erp.customer_order.price IS 'Roubles a tonne';
+COMMENT ON COLUMN crm_erp.customer_order.ordered_at IS 'When it was ordered, plant''s zone';
+COMMENT ON COLUMN crm_erp.customer_order.window_from IS 'Start of the window of unloading, plant''s zone';
+COMMENT ON COLUMN crm_erp.customer_order.window_to IS 'End of the window of unloading, plant''s zone';
+COMMENT ON COLUMN crm_erp.customer_order.state IS 'new, confirmed, shipping, closed, cancelled';
+
+CREATE OR REPLACE VIEW crm_erp.shipment AS
+	SELECT s.id, (CASE WHEN s.source = 'erp' THEN s.source_id END)::varchar(200) AS erp_id, s.order_id, s.trip_id,
+		v.plate::varchar(40) AS vehicle_plate, w.number::varchar(8) AS wagon_no, left(s.product, 255)::varchar(255) AS product,
+		s.tare_kg::numeric(12,3) AS tare_kg, s.gross_kg::numeric(12,3) AS gross_kg, s.net_kg::numeric(12,3) AS net_kg,
+		crm.erp_out(s.weighed_at) AS weighed_at, s.waybill::varchar(100) AS waybill, crm.erp_out(s.cancelled_at) AS cancelled_at
+	FROM crm.shipment s
+	LEFT JOIN crm.vehicle v ON v.id = s.vehicle_id
+	LEFT JOIN crm.wagon w ON w.id = s.wagon_id;
+COMMENT ON VIEW crm_erp.shipment IS 'Weighings for the ERP';
+COMMENT ON COLUMN crm_erp.shipment.id IS 'Key: our number';
+COMMENT ON COLUMN crm_erp.shipment.erp_id IS 'The ERP''s id of the weighing; NULL: made in the CRM';
+COMMENT ON COLUMN crm_erp.shipment.order_id IS 'crm_erp.customer_order.id';
+COMMENT ON COLUMN crm_erp.shipment.trip_id IS 'crm_erp.trip.id that carries it';
+COMMENT ON COLUMN crm_erp.shipment.vehicle_plate IS 'Number plate';
+COMMENT ON COLUMN crm_erp.shipment.wagon_no IS 'Number of the wagon';
+COMMENT ON COLUMN crm_erp.shipment.product IS 'Product';
+COMMENT ON COLUMN crm_erp.shipment.tare_kg IS 'Tare, kg';
+COMMENT ON COLUMN crm_erp.shipment.gross_kg IS 'Gross, kg';
+COMMENT ON COLUMN crm_erp.shipment.net_kg IS 'Net, kg';
+COMMENT ON COLUMN crm_erp.shipment.weighed_at IS 'When it was weighed, plant''s zone';
+COMMENT ON COLUMN crm_erp.shipment.waybill IS 'Number of the waybill';
+COMMENT ON COLUMN crm_erp.shipment.cancelled_at IS 'Storno: since when it counts nowhere, plant''s zone';
+
+CREATE OR REPLACE VIEW crm_erp.trip AS
+	SELECT t.id, v.plate::varchar(40) AS vehicle_plate, t.company_id, left(p.name, 255)::varchar(255) AS place_name, t.state::varchar(20) AS state,
+		crm.erp_out(t.loaded_at) AS loaded_at, crm.erp_out(t.departed_at) AS departed_at, crm.erp_out(t.approaching_at) AS approaching_at,
+		crm.erp_out(t.arrived_at) AS arrived_at, t.arrived_error_s::numeric(12,1) AS arrived_error_s, crm.erp_out(t.unloaded_at) AS unloaded_at,
+		crm.erp_out(t.eta) AS eta
+	FROM crm.trip t
+	LEFT JOIN crm.vehicle v ON v.id = t.vehicle_id
+	LEFT JOIN crm.place p ON p.id = t.destination_place_id;
+COMMENT ON VIEW crm_erp.trip IS 'Trips for the ERP: when the vehicle left, came near, arrived (claim 66)';
+COMMENT ON COLUMN crm_erp.trip.id IS 'Key: our number';
+COMMENT ON COLUMN crm_erp.trip.vehicle_plate IS 'Number plate';
+COMMENT ON COLUMN crm_erp.trip.company_id IS 'crm_erp.company.id of the client';
+COMMENT ON COLUMN crm_erp.trip.place_name IS 'Where it is unloaded';
+COMMENT ON COLUMN crm_erp.trip.state IS 'planned, loading, departed, approaching, arrived, unloaded, cancelled';
+COMMENT ON COLUMN crm_erp.trip.loaded_at IS 'Last weighing with a load, plant''s zone';
+COMMENT ON COLUMN crm_erp.trip.departed_at IS 'When it left the plant, plant''s zone';
+COMMENT ON COLUMN crm_erp.trip.approaching_at IS 'When it came near, plant''s zone';
+COMMENT ON COLUMN crm_erp.trip.arrived_at IS 'When it arrived, plant''s zone';
+COMMENT ON COLUMN crm_erp.trip.arrived_error_s IS 'The true arrival is not farther from it than this, seconds';
+COMMENT ON COLUMN crm_erp.trip.unloaded_at IS 'When it left the place, plant''s zone';
+COMMENT ON COLUMN crm_erp.trip.eta IS 'Expected arrival, plant''s zone';
+
+CREATE OR REPLACE VIEW crm_erp.deal AS
+	SELECT d.id, left(d.name, 255)::varchar(255) AS name, d.company_id, f.code::varchar(63) AS funnel, s.code::varchar(63) AS stage,
+		s.name_ru::varchar(255) AS stage_name, d.amount::numeric(15,2) AS amount, d.tonnes::numeric(15,3) AS tonnes,
+		left(e.name, 255)::varchar(255) AS owner_name, crm.erp_out(d.created_at) AS created_at, crm.erp_out(d.stage_at) AS stage_at,
+		crm.erp_out(d.closed_at) AS closed_at
+	FROM crm.deal d
+	JOIN crm.funnel f ON f.id = d.funnel_id
+	JOIN crm.stage s ON s.id = d.stage_id
+	LEFT JOIN crm.employee e ON e.id = d.owner_id;
+COMMENT ON VIEW crm_erp.deal IS 'Deals for the ERP, with the stage in words';
+COMMENT ON COLUMN crm_erp.deal.id IS 'Key: our number';
+COMMENT ON COLUMN crm_erp.deal.name IS 'What it is about';
+COMMENT ON COLUMN crm_erp.deal.company_id IS 'crm_erp.company.id';
+COMMENT ON COLUMN crm_erp.deal.funnel IS 'Code of the funnel';
+COMMENT ON COLUMN crm_erp.deal.stage IS 'Code of the stage';
+COMMENT ON COLUMN crm_erp.deal.stage_name IS 'Stage in Russian';
+COMMENT ON COLUMN crm_erp.deal.amount IS 'Value, roubles';
+COMMENT ON COLUMN crm_erp.deal.tonnes IS 'Quantity, tonnes';
+COMMENT ON COLUMN crm_erp.deal.owner_name IS 'Responsible manager';
+COMMENT ON COLUMN crm_erp.deal.created_at IS 'When it came to be, plant''s zone';
+COMMENT ON COLUMN crm_erp.deal.stage_at IS 'When it entered the stage, plant''s zone';
+COMMENT ON COLUMN crm_erp.deal.closed_at IS 'When it was won or lost, plant''s zone';
+
+CREATE OR REPLACE VIEW crm_erp.change AS
+	SELECT c.id, crm.erp_out(c.at) AS changed_at, c.entity::varchar(20) AS entity, c.object_id, c.erp_id::varchar(200) AS erp_id,
+		k.key::varchar(63) AS column_name, left(k.value ->> 0, 255)::varchar(255) AS value_before, left(k.value ->> 1, 255)::varchar(255) AS value_after,
+		c.by::varchar(63) AS login
+	FROM crm.erp_change c
+	CROSS JOIN LATERAL jsonb_each(c.changes) k;
+COMMENT ON VIEW crm_erp.change IS 'What repeated calls of the ERP changed, a row a column';
+COMMENT ON COLUMN crm_erp.change.id IS 'Number of the change; with column_name the key';
+COMMENT ON COLUMN crm_erp.change.changed_at IS 'When, plant''s zone';
+COMMENT ON COLUMN crm_erp.change.entity IS 'company, contact, place, employee, vehicle, order, shipment';
+COMMENT ON COLUMN crm_erp.change.object_id IS 'Our number of the row';
+COMMENT ON COLUMN crm_erp.change.erp_id IS 'The ERP''s id';
+COMMENT ON COLUMN crm_erp.change.column_name IS 'Which column';
+COMMENT ON COLUMN crm_erp.change.value_before IS 'Before, as text';
+COMMENT ON COLUMN crm_erp.change.value_after IS 'After, as text';
+COMMENT ON COLUMN crm_erp.change.login IS 'Login role of the session';
+
+-- ---- what is not linked ------------------------------------------------------------------------------
+
+CREATE OR REPLACE VIEW crm_bi.unlinked AS
+	SELECT 'order'::varchar(20) AS entity, o.id, (CASE WHEN o.source = 'erp' THEN o.source_id END)::varchar(200) AS erp_id,
+		left(o.number, 255)::varchar(255) AS name, 'the order has no deal'::varchar(80) AS problem, o.created_at AS since
+	FROM crm.customer_order o
+	WHERE o.state <> 'cancelled' AND NOT EXISTS (SELECT FROM crm.deal d WHERE d.id = o.deal_id)
+	UNION ALL
+	SELECT 'deal', d.id, (CASE WHEN d.source = 'erp' THEN d.source_id END)::varchar(200), left(d.name, 255)::varchar(255),
+		'the deal has no order in the ERP', d.created_at
+	FROM crm.deal d
+	JOIN crm.stage s ON s.id = d.stage_id
+	JOIN crm.funnel f ON f.id = d.funnel_id AND f.code = 'delivery'
+	WHERE NOT s.is_lost AND s."position" > (SELECT min(x."position") FROM crm.stage x WHERE x.funnel_id = d.funnel_id)
+		AND NOT EXISTS (SELECT FROM crm.customer_order o WHERE o.deal_id = d.id)
+	UNION ALL
+	SELECT 'shipment', s.id, NULL, left(coalesce(s.waybill, s.id::text), 255)::varchar(255), 'the shipment has no weighing in the ERP', s.created_at
+	FROM crm.shipment s
+	WHERE s.source_id IS NULL AND s.cancelled_at IS NULL
+	UNION ALL
+	SELECT 'order', o.id, NULL, left(o.number, 255)::varchar(255), 'the order has no document in the ERP', o.created_at
+	FROM crm.customer_order o
+	WHERE o.source_id IS NULL AND o.state <> 'cancelled';
+COMMENT ON VIEW crm_bi.unlinked IS 'Steps of the CRM without their document of the ERP, and the other way round (claim 3): empty where all is linked';
+COMMENT ON COLUMN crm_bi.unlinked.entity IS 'order, deal, shipment';
+COMMENT ON COLUMN crm_bi.unlinked.id IS 'Our number of the row';
+COMMENT ON COLUMN crm_bi.unlinked.erp_id IS 'The ERP''s id, where there is one';
+COMMENT ON COLUMN crm_bi.unlinked.name IS 'Number or name';
+COMMENT ON COLUMN crm_bi.unlinked.problem IS 'What is missing';
+COMMENT ON COLUMN crm_bi.unlinked.since IS 'Since when';
+
+-- ---- foreign keys ------------------------------------------------------------------------------------
+
+SELECT crm.register_no_foreign_key('crm.erp_change', 'object_id', 'names a row of the table that entity says');
+SELECT crm.register_no_foreign_key('crm.erp_change', 'erp_id', 'an id of another system');
+SELECT crm.register_foreign_key('crm.erp_point', 'contact_id', 'crm.contact', 'id', 'CASCADE');
+SELECT crm.register_foreign_key('crm.erp_point', 'contact_point_id', 'crm.contact_point', 'id', 'CASCADE');
