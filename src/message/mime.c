@@ -2,10 +2,13 @@
  * mime.c
  *		Builds a letter: text and html alternatives, attachments, headers.
  *
- * GMime makes the structure, the addresses and the encoded words.  All checks
- * and all of the server's allocations come before the first GMime object and
- * after the last one is gone, so that an error never jumps over a foreign
- * frame and no foreign object is lost.  glib ends the process where it finds
+ * GMime makes the structure and the bodies.  Header values are encoded here,
+ * since GMime 3.2 makes encoded words of more than 75 characters, chooses
+ * charsets of its own and lets a text pass that looks like an encoded word.
+ *
+ * All checks and all of the server's allocations come before the first GMime
+ * object and after the last one is gone, so that an error never jumps over a
+ * foreign frame and no foreign object is lost.  glib ends the process where it finds
  * no memory, so the size of everything that is given to it is bounded first.
  *
  * The same arguments make the same octets: boundaries come from the
@@ -20,11 +23,13 @@
 #include <gmime/gmime.h>
 
 #include "catalog/pg_type.h"
+#include "common/base64.h"
 #include "common/md5.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -36,6 +41,8 @@
 #define MAX_HEADERS			50
 #define MAX_HEADER_VALUE	4000
 #define MAX_FILE_NAME		255
+#define LINE_WIDTH			76	/* characters of a header's line */
+#define LONGEST_WORD		900 /* a word without blanks that still fits a line */
 #define LAST_DATE			INT64CONST(253402300799)	/* the end of the year 9999 */
 
 typedef struct Attachment
@@ -48,11 +55,11 @@ typedef struct Attachment
 	Size		length;
 } Attachment;
 
-typedef struct ExtraHeader
+typedef struct Header
 {
-	char	   *name;
-	char	   *value;			/* UTF-8 */
-} ExtraHeader;
+	const char *name;
+	char	   *value;			/* ASCII, folded, from the blank to the line end */
+} Header;
 
 /* "Name <spec>" or "spec", in UTF-8 */
 typedef struct Address
@@ -64,17 +71,11 @@ typedef struct Address
 /* All that a letter is made of, checked, in UTF-8, with CR LF in bodies. */
 typedef struct Letter
 {
-	Address		from;
-	Address		to;
-	char	   *subject;
 	char	   *text;
 	char	   *html;			/* NULL: none */
-	char	   *message_id;		/* without < and > */
 	char		seed[33];		/* of the boundaries */
-	pg_time_t	date;
-	bool		marked_auto;	/* the caller says himself who wrote it */
 	int			headers;
-	ExtraHeader *header;
+	Header		header[MAX_HEADERS + 10];
 	int			attachments;
 	Attachment *attachment;
 } Letter;
@@ -88,7 +89,13 @@ static char *checked_line(const char *what, char *value, Size most);
 static char *checked_body(const char *what, char *value);
 static Address checked_address(const char *what, char *value);
 static char *checked_message_id(char *value);
-static void take_headers(Letter *letter, ArrayType *headers);
+static void add_header(Letter *letter, const char *name, char *value);
+static char *date_value(pg_time_t date);
+static char *folded(const char *name, const char *value);
+static bool is_plain(const char *value);
+static char *address_value(const char *name, const Address *address);
+static void append_words(StringInfo to, const char *value, int column);
+static bool take_headers(Letter *letter, ArrayType *headers);
 static void take_attachments(Letter *letter, ArrayType *names, ArrayType *types,
 							 ArrayType *contents);
 static char *disposition_of(const char *name, char **ascii_name);
@@ -96,8 +103,7 @@ static void append_ascii(StringInfo to, pg_wchar c);
 static bool build(const Letter *letter, GByteArray *into);
 static GMimeObject *text_part(const char *subtype, const char *content);
 static GMimeObject *attachment_part(const Attachment *attachment);
-static void set_raw(GMimeObject *object, const char *name, const char *value);
-static void add_address(GMimeMessage *message, GMimeAddressType type, const Address *address);
+static void append_raw(GMimeObject *object, const char *name, const char *value);
 static bool good_addr_spec(const char *spec, bool international);
 
 /*
@@ -112,6 +118,12 @@ crm_message_mime_build(PG_FUNCTION_ARGS)
 		"sender", "recipient", "subject", "text", NULL, "Message-ID", "date"
 	};
 	Letter		letter;
+	Address		from;
+	Address		to;
+	char	   *subject;
+	char	   *message_id;
+	pg_time_t	date;
+	const char *problem = NULL;
 	GByteArray *made;
 	bool		built;
 	bytea	   *result;
@@ -124,35 +136,41 @@ crm_message_mime_build(PG_FUNCTION_ARGS)
 					 errhint("Only the html body, headers and attachments may be absent.")));
 
 	memset(&letter, 0, sizeof(letter));
-	letter.from = checked_address("sender", utf8_argument(PG_GETARG_DATUM(0)));
-	letter.to = checked_address("recipient", utf8_argument(PG_GETARG_DATUM(1)));
-	letter.subject = checked_line("subject", utf8_argument(PG_GETARG_DATUM(2)), MAX_HEADER_VALUE);
+	from = checked_address("sender", utf8_argument(PG_GETARG_DATUM(0)));
+	to = checked_address("recipient", utf8_argument(PG_GETARG_DATUM(1)));
+	subject = checked_line("subject", utf8_argument(PG_GETARG_DATUM(2)), MAX_HEADER_VALUE);
 	letter.text = checked_body("text", utf8_argument(PG_GETARG_DATUM(3)));
 	if (!PG_ARGISNULL(4))
 		letter.html = checked_body("html", utf8_argument(PG_GETARG_DATUM(4)));
-	letter.message_id = checked_message_id(utf8_argument(PG_GETARG_DATUM(5)));
-	letter.date = TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(6)) ? -1 :
+	message_id = checked_message_id(utf8_argument(PG_GETARG_DATUM(5)));
+	date = TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(6)) ? -1 :
 		timestamptz_to_time_t (PG_GETARG_TIMESTAMPTZ(6));
 
-	if (letter.date < 0 || letter.date > LAST_DATE)
+	if (date < 0 || date > LAST_DATE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("a letter's date must lie between the years 1970 and 9999"),
 				 errhint("Give the time at which the letter was written.")));
-	if (!PG_ARGISNULL(7))
-		take_headers(&letter, PG_GETARG_ARRAYTYPE_P(7));
+	if (!pg_md5_hash(message_id, strlen(message_id), letter.seed, &problem))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not make a boundary for a letter: %s", problem)));
+
+	add_header(&letter, "Date", date_value(date));
+	add_header(&letter, "From", address_value("From", &from));
+	add_header(&letter, "To", address_value("To", &to));
+	add_header(&letter, "Subject", folded("Subject", subject));
+	add_header(&letter, "Message-ID", psprintf(" <%s>\n", message_id));
+	if (PG_ARGISNULL(7) || !take_headers(&letter, PG_GETARG_ARRAYTYPE_P(7)))
+	{
+		add_header(&letter, "Auto-Submitted", pstrdup(" auto-generated\n"));
+		add_header(&letter, "X-Auto-Response-Suppress", pstrdup(" All\n"));
+	}
+	add_header(&letter, "MIME-Version", pstrdup(" 1.0\n"));
 	take_attachments(&letter,
 					 PG_ARGISNULL(8) ? NULL : PG_GETARG_ARRAYTYPE_P(8),
 					 PG_ARGISNULL(9) ? NULL : PG_GETARG_ARRAYTYPE_P(9),
 					 PG_ARGISNULL(10) ? NULL : PG_GETARG_ARRAYTYPE_P(10));
-	{
-		const char *problem = NULL;
-
-		if (!pg_md5_hash(letter.message_id, strlen(letter.message_id), letter.seed, &problem))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not make a boundary for a letter: %s", problem)));
-	}
 	CHECK_FOR_INTERRUPTS();
 
 	/* From here to g_byte_array_free nothing may raise an error. */
@@ -374,10 +392,156 @@ checked_message_id(char *value)
 	return value;
 }
 
+static void
+add_header(Letter *letter, const char *name, char *value)
+{
+	Assert(letter->headers < (int) lengthof(letter->header));
+	letter->header[letter->headers].name = name;
+	letter->header[letter->headers].value = value;
+	letter->headers++;
+}
+
+/* The value of Date: in UTC, in English whatever the locale is */
+static char *
+date_value(pg_time_t date)
+{
+	static const char days[] = "SunMonTueWedThuFriSat";
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	struct pg_tm *tm = pg_gmtime(&date);
+
+	return psprintf(" %.3s, %02d %.3s %d %02d:%02d:%02d +0000\n", days + tm->tm_wday * 3, tm->tm_mday,
+					months + tm->tm_mon * 3, tm->tm_year + 1900, tm->tm_hour, tm->tm_min, tm->tm_sec);
+}
+
 /*
- * Headers of the caller, each "Name: value".
+ * A text that may stand in a header as it is: printable ASCII, nothing that a
+ * reader would decode, no word that is too long for a line.
+ */
+static bool
+is_plain(const char *value)
+{
+	int			word = 0;
+
+	for (const char *at = value; *at; at++)
+	{
+		word = *at == ' ' ? 0 : word + 1;
+		if ((unsigned char) *at < ' ' || (unsigned char) *at >= 0x7F || word > LONGEST_WORD ||
+			(at[0] == '=' && at[1] == '?'))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The value of an unstructured header, or of a list of ids: folded at blanks,
+ * or as encoded words where it is not plain.
+ */
+static char *
+folded(const char *name, const char *value)
+{
+	StringInfoData line;
+	int			column = strlen(name) + 1;
+
+	initStringInfo(&line);
+	if (!is_plain(value))
+		append_words(&line, value, column);
+	else
+	{
+		appendStringInfoChar(&line, ' ');
+		column++;
+		while (*value)
+		{
+			int			blanks = strspn(value, " ");
+			int			length = blanks + strcspn(value + blanks, " ");
+
+			/* a line of blanks alone would not be a fold */
+			if (column + length > LINE_WIDTH && blanks > 0 && length > blanks &&
+				line.data[line.len - 1] != ' ')
+			{
+				appendStringInfoChar(&line, '\n');
+				column = 0;
+			}
+			appendBinaryStringInfo(&line, value, length);
+			column += length;
+			value += length;
+		}
+	}
+	appendStringInfoChar(&line, '\n');
+	return line.data;
+}
+
+/* The value of From or To */
+static char *
+address_value(const char *name, const Address *address)
+{
+	StringInfoData line;
+
+	initStringInfo(&line);
+	if (address->name == NULL)
+		appendStringInfo(&line, " %s\n", address->spec);
+	else if (is_plain(address->name))
+	{
+		appendStringInfoString(&line, " \"");
+		for (const char *at = address->name; *at; at++)
+		{
+			if (*at == '"' || *at == '\\')
+				appendStringInfoChar(&line, '\\');
+			appendStringInfoChar(&line, *at);
+		}
+		appendStringInfo(&line, "\"%s<%s>\n", line.len + strlen(address->spec) > LINE_WIDTH - 10 ? "\n " : " ",
+						 address->spec);
+	}
+	else
+	{
+		append_words(&line, address->name, strlen(name) + 1);
+		appendStringInfo(&line, "\n <%s>\n", address->spec);
+	}
+	return line.data;
+}
+
+/*
+ * Encoded words of RFC 2047, each of whole characters, each on a line of its
+ * own that holds at most LINE_WIDTH characters.
  */
 static void
+append_words(StringInfo to, const char *value, int column)
+{
+	static const char prefix[] = " =?UTF-8?B?";
+
+	while (*value)
+	{
+		int			room = (LINE_WIDTH - column - (int) strlen(prefix) - 2) / 4 * 3;
+		int			length = 0;
+		char		base64[LINE_WIDTH + 1];
+		int			written;
+
+		while (value[length])
+		{
+			int			bytes = pg_utf_mblen((const unsigned char *) value + length);
+
+			if (length + bytes > room)
+				break;
+			length += bytes;
+		}
+		if (length > 0)
+		{
+			written = pg_b64_encode(value, length, base64, sizeof(base64) - 1);
+			Assert(written > 0);
+			base64[Max(written, 0)] = '\0';
+			appendStringInfo(to, "%s%s?=", prefix, base64);
+			value += length;
+		}
+		if (*value)
+			appendStringInfoChar(to, '\n');
+		column = 0;
+	}
+}
+
+/*
+ * Headers of the caller, each "Name: value".  True if one of them says who
+ * wrote the letter, a person or a robot.
+ */
+static bool
 take_headers(Letter *letter, ArrayType *headers)
 {
 	static const char *const ours[] = {
@@ -387,6 +551,7 @@ take_headers(Letter *letter, ArrayType *headers)
 	Datum	   *lines;
 	bool	   *nulls;
 	int			count;
+	bool		marked = false;
 
 	deconstruct_array(headers, TEXTOID, -1, false, TYPALIGN_INT, &lines, &nulls, &count);
 	if (count > MAX_HEADERS)
@@ -394,10 +559,8 @@ take_headers(Letter *letter, ArrayType *headers)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a letter has more than %d headers of its own", MAX_HEADERS),
 				 errhint("Give only headers that a mail program reads.")));
-	letter->header = palloc0(Max(count, 1) * sizeof(ExtraHeader));
 	for (int i = 0; i < count; i++)
 	{
-		ExtraHeader *header = &letter->header[letter->headers];
 		char	   *line;
 		char	   *colon;
 		bool		bad = false;
@@ -417,10 +580,9 @@ take_headers(Letter *letter, ArrayType *headers)
 							pnstrdup(line, pg_encoding_mbcliplen(PG_UTF8, line, strlen(line), 60))),
 					 errhint("Write it as \"Name: value\".")));
 		*colon = '\0';
-		header->name = line;
-		header->value = colon + 1;
-		while (*header->value == ' ')
-			header->value++;
+		do
+			colon++;
+		while (*colon == ' ');
 
 		for (int k = 0; k < (int) lengthof(ours); k++)
 			bad |= pg_strcasecmp(line, ours[k]) == 0;
@@ -430,9 +592,10 @@ take_headers(Letter *letter, ArrayType *headers)
 					 errmsg("the header \"%s\" of a letter is made by the server", line),
 					 errhint("Give sender, recipient, subject, date and Message-ID as arguments.")));
 		if (pg_strcasecmp(line, "Auto-Submitted") == 0)
-			letter->marked_auto = true;
-		letter->headers++;
+			marked = true;
+		add_header(letter, line, folded(line, colon));
 	}
+	return marked;
 }
 
 /*
@@ -618,27 +781,13 @@ build(const Letter *letter, GByteArray *into)
 {
 	GMimeMessage *message = g_mime_message_new(FALSE);
 	GMimeObject *headers = GMIME_OBJECT(message);
-	GDateTime  *date = g_date_time_new_from_unix_utc(letter->date);
 	GMimeObject *body = text_part("plain", letter->text);
 	GMimeFormatOptions *options = g_mime_format_options_clone(g_mime_format_options_get_default());
 	GMimeStream *stream;
 	bool		built;
 
-	g_mime_message_set_date(message, date);
-	g_date_time_unref(date);
-	add_address(message, GMIME_ADDRESS_TYPE_FROM, &letter->from);
-	add_address(message, GMIME_ADDRESS_TYPE_TO, &letter->to);
-	g_mime_message_set_subject(message, letter->subject, "utf-8");
-	g_mime_message_set_message_id(message, letter->message_id);
-	if (!letter->marked_auto)
-	{
-		g_mime_object_append_header(headers, "Auto-Submitted", "auto-generated", NULL);
-		g_mime_object_append_header(headers, "X-Auto-Response-Suppress", "All", NULL);
-	}
 	for (int i = 0; i < letter->headers; i++)
-		g_mime_object_append_header(headers, letter->header[i].name,
-									letter->header[i].value, "utf-8");
-	g_mime_object_append_header(headers, "MIME-Version", "1.0", NULL);
+		append_raw(headers, letter->header[i].name, letter->header[i].value);
 
 	if (letter->html != NULL)
 	{
@@ -686,16 +835,6 @@ build(const Letter *letter, GByteArray *into)
 	return built;
 }
 
-static void
-add_address(GMimeMessage *message, GMimeAddressType type, const Address *address)
-{
-	InternetAddress *mailbox = internet_address_mailbox_new(address->name, address->spec);
-
-	internet_address_set_charset(mailbox, "utf-8");
-	internet_address_list_add(g_mime_message_get_addresses(message, type), mailbox);
-	g_object_unref(mailbox);
-}
-
 /*
  * A body; base64 where most of it is outside of ASCII, else quoted-printable.
  */
@@ -732,7 +871,7 @@ attachment_part(const Attachment *attachment)
 
 	g_free(type);
 	g_mime_object_set_content_type_parameter(GMIME_OBJECT(part), "name", attachment->ascii_name);
-	set_raw(GMIME_OBJECT(part), "Content-Disposition", attachment->disposition);
+	append_raw(GMIME_OBJECT(part), "Content-Disposition", attachment->disposition);
 	g_mime_part_set_content_encoding(part, GMIME_CONTENT_ENCODING_BASE64);
 	g_mime_part_set_content(part, wrapper);
 	g_object_unref(wrapper);
@@ -742,12 +881,13 @@ attachment_part(const Attachment *attachment)
 
 /* A header whose octets are chosen here and not by GMime. */
 static void
-set_raw(GMimeObject *object, const char *name, const char *value)
+append_raw(GMimeObject *object, const char *name, const char *value)
 {
 	GMimeHeaderList *list = g_mime_object_get_header_list(object);
 
-	g_mime_header_list_set(list, name, "attachment", NULL);
-	g_mime_header_set_raw_value(g_mime_header_list_get_header(list, name), value);
+	g_mime_header_list_append(list, name, "", NULL);
+	g_mime_header_set_raw_value(g_mime_header_list_get_header_at(list, g_mime_header_list_get_count(list) - 1),
+								value);
 }
 
 /*
