@@ -3,7 +3,7 @@
  *		Fills {{variables}} of a message's template.
  *
  * A placeholder is {{name}} or, for a word that follows a number,
- * {{name|one|few|many}} (Russian: "вагон|вагона|вагонов") or
+ * {{name|one|few|many}} (Russian: "vagon|vagona|vagonov") or
  * {{name|one|other}} (English: "wagon|wagons"), where the name's value is the
  * number and only the word is written.  Values come from one flat jsonb object
  * of texts and numbers and are inserted once: what stands in a value is never
@@ -347,7 +347,7 @@ value_of(Jsonb *vars, const Placeholder *wanted, int *length)
 
 /*
  * Which form of a word stands after this number: 0 one, 1 few (or other),
- * 2 many.  A fraction takes the second form in both languages: "2,5 вагона",
+ * 2 many.  A fraction takes the second form in both languages: "2,5 vagona",
  * "2.5 wagons".
  */
 static int
