@@ -262,6 +262,17 @@ END
 $$;
 COMMENT ON FUNCTION crm.register_kind(text, text, text, text, jsonb, text, text, text, text) IS 'Makes a kind of outside service known, or replaces the DBA''s own of that name. The functions are full names, see crm.integration_kind; their owner must be a member of crm_integrator (or a superuser: then they run as crm_courier). Errors: 22023, 42710 a shipped kind, those of crm.check_kind_function. Claims 53 and 54.';
 
+CREATE OR REPLACE FUNCTION crm.register_reply_rule(kind text, code text, "position" integer, status_from integer, status_to integer,
+	pattern text, outcome text, class text) RETURNS void
+	LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO crm.reply_rule AS r (kind, code, position, status_from, status_to, pattern, outcome, class, shipped)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, crm.in_script())
+	ON CONFLICT (kind, code) DO UPDATE SET position = EXCLUDED.position, status_from = EXCLUDED.status_from, status_to = EXCLUDED.status_to,
+		pattern = EXCLUDED.pattern, outcome = EXCLUDED.outcome, class = EXCLUDED.class, shipped = EXCLUDED.shipped;
+END;
+COMMENT ON FUNCTION crm.register_reply_rule(text, text, integer, integer, integer, text, text, text) IS 'Says what a reply of a kind means, see crm.reply_rule; replaces the row of that kind and code. Errors: 23514 an unknown outcome or class, 2201B a broken pattern.';
+
 -- ---- integrations ----------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.add_integration(name text, kind text, url text, settings jsonb DEFAULT '{}', secret text DEFAULT NULL) RETURNS bigint
@@ -1078,6 +1089,7 @@ SELECT crm.register_undumped('crm.secret', 'a dump holds no secret');
 SELECT crm.register_undumped('crm.integration_state', 'the couriers'' memory of the moment');
 SELECT crm.register_undumped('crm.lease', 'ends with the courier');
 SELECT crm.register_dump_filter('crm.integration_kind', 'WHERE NOT shipped');
+SELECT crm.register_dump_filter('crm.reply_rule', 'WHERE NOT shipped');
 SELECT crm.register_hook('health', 'integration', 'crm.integration_health');
 SELECT crm.register_hook('maintain', 'integration', 'crm.integration_maintain');
 SELECT crm.register_hook('clock_check', 'integration', 'crm.integration_clock_check');

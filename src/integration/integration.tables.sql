@@ -189,6 +189,29 @@ COMMENT ON COLUMN crm.cursor.name IS 'What is read (a unit, a mailbox, a list)';
 COMMENT ON COLUMN crm.cursor.value IS 'The place, in the kind''s own words';
 COMMENT ON COLUMN crm.cursor.changed_at IS 'When it last moved';
 
+CREATE TABLE crm.reply_rule (
+	kind        text NOT NULL,
+	code        text NOT NULL CHECK (code ~ '^[a-z0-9_]{1,63}$'),
+	position    integer NOT NULL,
+	status_from integer NOT NULL DEFAULT 0,
+	status_to   integer NOT NULL DEFAULT 999,
+	pattern     text CHECK (pattern IS NULL OR length(pattern) <= 1000 AND ('' ~* pattern) IS NOT NULL),
+	outcome     text NOT NULL CHECK (outcome IN ('sent', 'retry', 'failed', 'uncertain', 'throttled')),
+	class       text NOT NULL CHECK (class IN ('ok', 'transient', 'throttled', 'permanent', 'content', 'sender', 'auth', 'balance', 'config', 'duplicate', 'unknown')),
+	shipped     boolean NOT NULL DEFAULT false,
+	PRIMARY KEY (kind, code)
+);
+COMMENT ON TABLE crm.reply_rule IS 'What a reply of a provider of messages means: of a kind''s rows the first by position whose status and pattern fit decides. The rows of the extension are code and start at position 1000; a DBA adds rows before them, which are dumped.';
+COMMENT ON COLUMN crm.reply_rule.kind IS 'crm.integration_kind.kind';
+COMMENT ON COLUMN crm.reply_rule.code IS 'Name of the rule within its kind';
+COMMENT ON COLUMN crm.reply_rule.position IS 'The smallest that fits decides';
+COMMENT ON COLUMN crm.reply_rule.status_from IS 'Smallest status of the reply (HTTP status or SMTP code) that fits';
+COMMENT ON COLUMN crm.reply_rule.status_to IS 'Largest status that fits';
+COMMENT ON COLUMN crm.reply_rule.pattern IS 'Regular expression over the provider''s words, in any case of letters; NULL fits any words';
+COMMENT ON COLUMN crm.reply_rule.outcome IS 'What becomes of the message: sent, retry (a counted try), failed (final), uncertain, throttled (again, not counted)';
+COMMENT ON COLUMN crm.reply_rule.class IS 'Why. auth, balance and config are of the whole integration: it is held for a while and shown in crm.health; all others are of the one message';
+COMMENT ON COLUMN crm.reply_rule.shipped IS 'True for a row that came with the extension: it is not dumped, and an update replaces it';
+
 -- ---- what could not be read, and whether all of it came --------------------------------------------
 
 CREATE TABLE crm.rejected (
