@@ -184,7 +184,7 @@ CREATE OR REPLACE FUNCTION crm.passages_from(vehicle_ids bigint[], from_ats time
 	RETURNS TABLE (vehicle_id bigint, id bigint, place_id bigint, entered_at timestamptz, entered_error_s double precision,
 		entered_gap boolean, entry_fix_at timestamptz, dwelled boolean,
 		left_at timestamptz, left_error_s double precision, left_gap boolean, exit_fix_at timestamptz)
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp ROWS 500 AS $$
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan ROWS 500 AS $$
 BEGIN
 	RETURN QUERY
 		SELECT p.vehicle_id, p.id, p.place_id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.dwelled,
@@ -201,7 +201,7 @@ CREATE OR REPLACE FUNCTION crm.write_passages(ids bigint[], dwelleds boolean[], 
 	vehicle_ids bigint[], place_ids bigint[], entereds timestamptz[], entered_errors double precision[], entered_gaps boolean[], entry_fixes timestamptz[],
 	new_dwelleds boolean[], new_lefts timestamptz[], new_left_errors double precision[], new_left_gaps boolean[], new_exit_fixes timestamptz[], replaces bigint[],
 	withdrawn_ids bigint[], withdrawn_by integer[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	new_ids bigint[];
 BEGIN
@@ -281,7 +281,7 @@ COMMENT ON FUNCTION crm.trip_approach(bigint, double precision, double precision
 'When, after base_at, a vehicle first came within approach_m metres of a point, or within approach_minutes by straight line x 1.3 at its own speed of the last fifteen minutes; NULL: not yet. Fixes from judge_from on are judged, up to through. origin_place_id: the plant whose fixes do not count, while the departure is not known. Also the expected arrival from the newest fix. found_at NULL: not seen';
 
 CREATE OR REPLACE FUNCTION crm.trips_advance(trip_ids bigint[], from_ats timestamptz[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
 	IF NOT crm.guard() OR coalesce(cardinality(trip_ids), 0) = 0 THEN
 		RETURN;
@@ -413,7 +413,7 @@ COMMENT ON FUNCTION crm.trips_advance(bigint[], timestamptz[]) IS
 'Judges trips by their vehicles'' passages and fixes, of which those from each trip''s moment on may be new; writes facts with their versions, moves states forward only, emits an event for the first version of a fact. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.trips_moved(vehicle_ids bigint[], from_ats timestamptz[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	trips bigint[];
 	froms timestamptz[];
@@ -507,7 +507,7 @@ SELECT crm.register_hook('activate', 'shipping', 'crm.shipping_activated');
 -- Shipments -------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.shipments_weighed(shipment_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	trips bigint[];
 BEGIN
@@ -519,16 +519,19 @@ BEGIN
 		SELECT s.id, s.vehicle_id, o.id AS order_id, o.company_id, o.place_id, s.weighed_at, s.tare_kg, s.gross_kg, s.origin_place_id
 		FROM crm.shipment s JOIN crm.customer_order o ON o.id = s.order_id
 		WHERE s.id = ANY (shipment_ids) AND s.vehicle_id IS NOT NULL AND s.trip_id IS NULL
-	), stepped AS (
-		SELECT l.*, CASE
-			WHEN lag(l.weighed_at) OVER w IS NULL THEN 1
-			WHEN l.weighed_at - lag(l.weighed_at) OVER w > CASE WHEN l.tare_kg >= 0.95 * lag(l.gross_kg) OVER w THEN interval '3 hours' ELSE interval '1 hour' END THEN 1
-			WHEN EXISTS (SELECT FROM crm.passage p JOIN crm.place g ON g.id = p.place_id AND g.kind = 'plant'
-				WHERE p.vehicle_id = l.vehicle_id AND p.superseded_at IS NULL
-					AND p.left_at > lag(l.weighed_at) OVER w AND p.left_at < l.weighed_at) THEN 1
-			ELSE 0 END AS step
+	), beside AS (
+		SELECT l.*, lag(l.weighed_at) OVER w AS before_at, lag(l.gross_kg) OVER w AS before_gross_kg
 		FROM load l
 		WINDOW w AS (PARTITION BY l.vehicle_id, l.company_id, l.place_id ORDER BY l.weighed_at, l.id)
+	), stepped AS (
+		SELECT l.*, CASE
+			WHEN l.before_at IS NULL THEN 1
+			WHEN l.weighed_at - l.before_at > CASE WHEN l.tare_kg >= 0.95 * l.before_gross_kg THEN interval '3 hours' ELSE interval '1 hour' END THEN 1
+			WHEN EXISTS (SELECT FROM crm.passage p JOIN crm.place g ON g.id = p.place_id AND g.kind = 'plant'
+				WHERE p.vehicle_id = l.vehicle_id AND p.superseded_at IS NULL
+					AND p.left_at > l.before_at AND p.left_at < l.weighed_at) THEN 1
+			ELSE 0 END AS step
+		FROM beside l
 	), numbered AS MATERIALIZED (
 		SELECT s.*, sum(s.step) OVER (PARTITION BY s.vehicle_id, s.company_id, s.place_id ORDER BY s.weighed_at, s.id) AS run
 		FROM stepped s
