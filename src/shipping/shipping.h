@@ -36,6 +36,8 @@
 #define CRM_DETOUR				1.3
 #define CRM_SPEED_WINDOW_S		900.0
 #define CRM_SPEED_LEAST_MS		(5.0 / 3.6)
+/* what is assumed of a vehicle that stands, or has been seen too shortly */
+#define CRM_SPEED_ASSUMED_MS	(50.0 / 3.6)
 
 typedef struct CrmFix
 {

@@ -278,7 +278,7 @@ CREATE OR REPLACE FUNCTION crm.trip_approach(vehicle_id bigint, lon double preci
 	LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS '$libdir/crm', 'crm_shipping_trip_approach';
 COMMENT ON FUNCTION crm.trip_approach(bigint, double precision, double precision, timestamptz, timestamptz, timestamptz, double precision, integer, bigint, bigint) IS
-'When, after base_at, a vehicle first came within approach_m metres of a point, or within approach_minutes by straight line x 1.3 at its own speed of the last fifteen minutes; NULL: not yet. Fixes from judge_from on are judged, up to through. origin_place_id: the plant whose fixes do not count, while the departure is not known. Also the expected arrival from the newest fix. found_at NULL: not seen';
+'When, after base_at, a vehicle first came within approach_m metres of a point, or within approach_minutes by straight line x 1.3 at its own speed of the last fifteen minutes; NULL: not yet. Fixes from judge_from on are judged, up to through. origin_place_id: the plant whose fixes do not count, while the departure is not known. Also the expected arrival from the newest fix, at 50 km/h while the vehicle stands or its speed is not known. found_at NULL: not seen';
 
 CREATE OR REPLACE FUNCTION crm.trips_advance(trip_ids bigint[], from_ats timestamptz[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
@@ -400,8 +400,8 @@ BEGIN
 			'at_local', to_char(w.at AT TIME ZONE o.zone, 'HH24:MI'),
 			'date_local', to_char(w.at AT TIME ZONE o.zone, 'DD.MM.YYYY'),
 			'error_s', coalesce(ceil(w.error_s)::text, ''),
-			'eta', coalesce(to_char(o.eta AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ''),
-			'eta_local', coalesce(to_char(o.eta AT TIME ZONE o.zone, 'HH24:MI'), ''),
+			'eta', coalesce(to_char(o.eta AT TIME ZONE o.zone, 'HH24:MI'), ''),
+			'eta_at', coalesce(to_char(o.eta AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ''),
 			'distance_km', coalesce(round((o.distance_m / 1000)::numeric, 1)::text, '')),
 		'trip', w.trip_id || '.' || w.state
 	FROM written w JOIN outcome o ON o.id = w.trip_id JOIN crm.trip t ON t.id = w.trip_id
@@ -685,7 +685,7 @@ SELECT crm.register_event_kind('shipment.loaded', 'shipment',
 	'A loaded vehicle or wagon was weighed', 'Взвешена гружёная машина или вагон');
 SELECT crm.register_event_kind('trip.' || k.state, 'trip',
 	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name',
-		'trip_state', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_local', 'distance_km'], k.en, k.ru)
+		'trip_state', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'distance_km'], k.en, k.ru)
 FROM (VALUES
 	('departed', 'The vehicle left the plant', 'Машина выехала с завода'),
 	('approaching', 'The vehicle is near the place of unloading', 'Машина подъезжает к месту выгрузки'),

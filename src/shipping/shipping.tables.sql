@@ -154,7 +154,7 @@ COMMENT ON COLUMN crm.trip.arrived_at IS 'When it crossed the border of the dest
 COMMENT ON COLUMN crm.trip.arrived_error_s IS 'The same bound for arrived_at, seconds';
 COMMENT ON COLUMN crm.trip.unloaded_at IS 'When it left the destination';
 COMMENT ON COLUMN crm.trip.unloaded_error_s IS 'The same bound for unloaded_at, seconds';
-COMMENT ON COLUMN crm.trip.eta IS 'Expected arrival: straight line x 1.3 at the vehicle''s own speed of the last fifteen minutes; kept after arrival as last said';
+COMMENT ON COLUMN crm.trip.eta IS 'Expected arrival: straight line x 1.3 at the vehicle''s own speed of the last fifteen minutes, at 50 km/h where that is not known; kept after arrival as last said';
 COMMENT ON COLUMN crm.trip.eta_at IS 'The fix from which eta was reckoned';
 COMMENT ON COLUMN crm.trip.created_at IS 'When we learned of the trip';
 CREATE INDEX trip_vehicle ON crm.trip (vehicle_id, loaded_at);

@@ -19,9 +19,9 @@ BEGIN
 	PERFORM crm.ship_template('trip.departed', 'sms', 'en', NULL,
 		'Order {{order_number}}: vehicle {{vehicle_plate}} left the plant at {{at_local}}.', NULL);
 	PERFORM crm.ship_template('trip.approaching', 'sms', 'ru', NULL,
-		'Заказ {{order_number}}: машина {{vehicle_plate}} подъезжает к месту разгрузки {{place_name}}, ожидается в {{eta_local}}.', NULL);
+		'Заказ {{order_number}}: машина {{vehicle_plate}} подъезжает к месту разгрузки {{place_name}}, ожидается в {{eta}}.', NULL);
 	PERFORM crm.ship_template('trip.approaching', 'sms', 'en', NULL,
-		'Order {{order_number}}: vehicle {{vehicle_plate}} is approaching {{place_name}}, expected at {{eta_local}}.', NULL);
+		'Order {{order_number}}: vehicle {{vehicle_plate}} is approaching {{place_name}}, expected at {{eta}}.', NULL);
 	PERFORM crm.ship_template('trip.arrived', 'sms', 'ru', NULL,
 		'Заказ {{order_number}}: машина {{vehicle_plate}} прибыла в {{at_local}}, {{place_name}}.', NULL);
 	PERFORM crm.ship_template('trip.arrived', 'sms', 'en', NULL,
@@ -40,7 +40,7 @@ BEGIN
 	PERFORM crm.ship_rule('shipment.loaded', '{"event_kind": "shipment.loaded", "audience": "order_contact", "channel": "sms", "template": "shipment.loaded",
 		"once": "object", "expires_after": "24 hours"}');
 	PERFORM crm.ship_rule('trip.departed', '{"event_kind": "trip.departed", "audience": "order_contact", "channel": "sms", "template": "trip.departed",
-		"once": "object", "truth": "crm.trip_is(object_id, ''{departed,approaching}'')", "expires_after": "12 hours"}');
+		"once": "object", "truth": "NOT crm.trip_is(object_id, ''{arrived,unloaded}'')", "expires_after": "12 hours"}');
 	PERFORM crm.ship_rule('trip.approaching', '{"event_kind": "trip.approaching", "audience": "order_contact", "channel": "sms", "template": "trip.approaching",
 		"once": "object", "truth": "crm.trip_is(object_id, ''{approaching}'')", "priority": 2, "quiet": "urgent", "expires_after": "3 hours"}');
 	PERFORM crm.ship_rule('trip.arrived', '{"event_kind": "trip.arrived", "audience": "order_contact", "channel": "sms", "template": "trip.arrived",

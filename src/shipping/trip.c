@@ -219,12 +219,11 @@ crm_shipping_trip_approach(PG_FUNCTION_ARGS)
 			{
 				double		speed = way_speed(&way);
 
-				if (speed > 0.0)
-				{
-					has_eta = true;
-					eta_at = fix.at;
-					eta = fix.at + (TimestampTz) (metres * CRM_DETOUR / speed * USECS_PER_SEC);
-				}
+				if (speed <= 0.0)
+					speed = CRM_SPEED_ASSUMED_MS;
+				has_eta = true;
+				eta_at = fix.at;
+				eta = fix.at + (TimestampTz) (metres * CRM_DETOUR / speed * USECS_PER_SEC);
 			}
 		}
 		prev = fix;
