@@ -260,7 +260,7 @@ BEGIN
 		shipped = EXCLUDED.shipped;
 END
 $$;
-COMMENT ON FUNCTION crm.register_kind(text, text, text, text, jsonb, text, text, text, text) IS 'Makes a kind of outside service known, or replaces the DBA''s own of that name. The functions are full names, see crm.integration_kind; their owner must be a member of crm_integrator (or a superuser: then they run as crm_courier). Errors: 22023, 42710 a shipped kind, those of crm.check_kind_function. Claims 53 and 54.';
+COMMENT ON FUNCTION crm.register_kind(text, text, text, text, jsonb, text, text, text, text) IS 'Makes a kind of outside service known, or replaces the DBA''s own of that name. The functions are full names, see crm.integration_kind; their owner must be a member of crm_integrator (or a superuser: then they run as crm_courier). Errors: 22023, 42710 a shipped kind, those of crm.check_kind_function. Claims 22, 46 and 67.';
 
 CREATE OR REPLACE FUNCTION crm.register_reply_rule(kind text, code text, "position" integer, status_from integer, status_to integer,
 	pattern text, outcome text, class text) RETURNS void

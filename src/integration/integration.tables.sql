@@ -86,7 +86,7 @@ CREATE TABLE crm.integration_kind (
 	shipped        boolean NOT NULL DEFAULT false,
 	CHECK ((next_function IS NULL) = (take_function IS NULL))
 );
-COMMENT ON TABLE crm.integration_kind IS 'The kinds of outside service that this database can speak to. Filled by crm.register_kind; the rows of the extension are code, those of a DBA are dumped. Claims 53 and 54.';
+COMMENT ON TABLE crm.integration_kind IS 'The kinds of outside service that this database can speak to. Filled by crm.register_kind; the rows of the extension are code, those of a DBA are dumped. Claims 22, 46 and 67.';
 COMMENT ON COLUMN crm.integration_kind.kind IS 'Name of the kind';
 COMMENT ON COLUMN crm.integration_kind.channel IS 'Channel whose messages this kind carries (sms, email, …); NULL for a kind that polls or only listens';
 COMMENT ON COLUMN crm.integration_kind.next_function IS 'schema.function(integration_id bigint, capacity integer) RETURNS SETOF crm.request: what to ask now; NULL for a kind that only listens';
