@@ -135,15 +135,27 @@ BEGIN
 		END IF;
 		NEW.edited_at := crm.now();
 		NEW.edited_by := session_user;
-		INSERT INTO crm.template_version (template_id, version, subject, body, html)
-		VALUES (NEW.id, NEW.version, NEW.subject, NEW.body, NEW.html);
 	ELSE
 		NEW.version := OLD.version;
 	END IF;
 	RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION crm.template_save() IS 'Checks a template when it is saved, keeps every version of its text, and keeps shipped ones from being deleted';
+COMMENT ON FUNCTION crm.template_save() IS 'Checks a template when it is saved, counts its versions, and keeps shipped ones from being deleted';
+
+CREATE OR REPLACE FUNCTION crm.template_keep() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_OP = 'INSERT' AND NOT crm.guard() OR TG_OP = 'UPDATE' AND NEW.version = OLD.version THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO crm.template_version (template_id, version, subject, body, html)
+	VALUES (NEW.id, NEW.version, NEW.subject, NEW.body, NEW.html);
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.template_keep() IS 'Keeps every version of a template''s text';
 
 CREATE OR REPLACE FUNCTION crm.rule_definition(rule crm.rule) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -274,12 +286,24 @@ BEGIN
 	NEW.author := session_user;
 	NEW.edited_at := crm.now();
 	PERFORM crm.rule_check(NEW);
-	INSERT INTO crm.rule_version (rule_id, version, definition)
-	VALUES (NEW.id, NEW.version, crm.rule_definition(NEW));
 	RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION crm.rule_save() IS 'Checks a rule when it is saved, keeps every version of it, and keeps shipped ones from being deleted';
+COMMENT ON FUNCTION crm.rule_save() IS 'Checks a rule when it is saved, counts its versions, and keeps shipped ones from being deleted';
+
+CREATE OR REPLACE FUNCTION crm.rule_keep() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_OP = 'INSERT' AND NOT crm.guard() OR TG_OP = 'UPDATE' AND NEW.version = OLD.version THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO crm.rule_version (rule_id, version, definition)
+	VALUES (NEW.id, NEW.version, crm.rule_definition(NEW));
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.rule_keep() IS 'Keeps every version of a rule';
 
 CREATE OR REPLACE FUNCTION crm.rules_check() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -417,7 +441,7 @@ $$;
 COMMENT ON FUNCTION crm.channel_integration(text, text) IS 'Number of the integration that carries a channel: the named one, else the first that is enabled; NULL: none';
 
 CREATE OR REPLACE FUNCTION crm.rule_queue() RETURNS trigger
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	r crm.rule%ROWTYPE;

@@ -6,11 +6,19 @@ COMMENT ON TRIGGER event_1_message ON crm.event IS 'Rules answer to events in th
 
 CREATE TRIGGER template_save BEFORE INSERT OR UPDATE OR DELETE ON crm.template
 	FOR EACH ROW EXECUTE FUNCTION crm.template_save();
-COMMENT ON TRIGGER template_save ON crm.template IS 'Checks a text, keeps its versions';
+COMMENT ON TRIGGER template_save ON crm.template IS 'Checks a text';
+
+CREATE TRIGGER template_keep AFTER INSERT OR UPDATE ON crm.template
+	FOR EACH ROW EXECUTE FUNCTION crm.template_keep();
+COMMENT ON TRIGGER template_keep ON crm.template IS 'Keeps the versions of a text';
 
 CREATE TRIGGER rule_save BEFORE INSERT OR UPDATE OR DELETE ON crm.rule
 	FOR EACH ROW EXECUTE FUNCTION crm.rule_save();
-COMMENT ON TRIGGER rule_save ON crm.rule IS 'Checks a rule, keeps its versions';
+COMMENT ON TRIGGER rule_save ON crm.rule IS 'Checks a rule';
+
+CREATE TRIGGER rule_keep AFTER INSERT OR UPDATE ON crm.rule
+	FOR EACH ROW EXECUTE FUNCTION crm.rule_keep();
+COMMENT ON TRIGGER rule_keep ON crm.rule IS 'Keeps the versions of a rule';
 
 CREATE TRIGGER wake AFTER INSERT ON crm.message_body FOR EACH STATEMENT EXECUTE FUNCTION crm.wake_couriers();
 COMMENT ON TRIGGER wake ON crm.message_body IS 'The commit wakes the couriers';
@@ -34,3 +42,7 @@ COMMENT ON TRIGGER append_only ON crm.rule_version IS 'Versions stay as they wer
 CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON crm.template_version
 	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
 COMMENT ON TRIGGER append_only ON crm.template_version IS 'Versions stay as they were';
+
+CREATE TRIGGER point_verified AFTER INSERT ON crm.message_result
+	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.point_verified();
+COMMENT ON TRIGGER point_verified ON crm.message_result IS 'An address at which a message arrived is a good one';

@@ -9,24 +9,33 @@
 -- What queue.c asks ------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.queue_load(integration_id bigint) RETURNS TABLE (lane smallint, watermark bigint, taken bigint[])
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
-	SELECT l.lane::smallint, COALESCE(c.watermark, 0),
-		(SELECT array_agg(b.id ORDER BY b.id) FROM crm.message_body b
-		 WHERE b.integration_id = $1 AND b.lane = l.lane AND b.id > COALESCE(c.watermark, 0)
-			AND (EXISTS (SELECT FROM crm.message_lease s WHERE s.integration_id = $1 AND s.ids @> b.id)
-				OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.at >= b.queued_at)
-				OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id AND r.at >= b.queued_at)
-				OR EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = b.id)
-				OR EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id)))
-	FROM generate_series(0, 2) AS l(lane)
-	LEFT JOIN crm.message_cursor c ON c.integration_id = $1 AND c.lane = l.lane
+	WITH lanes AS MATERIALIZED (
+		SELECT l.lane::smallint AS lane, COALESCE(c.watermark, 0) AS watermark
+		FROM generate_series(0, 2) AS l(lane)
+		LEFT JOIN crm.message_cursor c ON c.integration_id = $1 AND c.lane = l.lane
+	), low AS (
+		SELECT min(l.watermark) AS mark FROM lanes l
+	)
+	-- asked of what was claimed, not of what waits: a backlog of a million costs nothing here
+	SELECT l.lane, l.watermark,
+		(SELECT array_agg(DISTINCT t.id) FROM (
+			SELECT generate_series(GREATEST(lower(span), (SELECT mark FROM low) + 1), upper(span) - 1) AS id
+			FROM crm.message_lease s CROSS JOIN LATERAL unnest(s.ids) AS span WHERE s.integration_id = $1
+			UNION ALL SELECT a.message_id FROM crm.message_attempt a WHERE a.message_id > (SELECT mark FROM low) AND a.integration_id = $1
+			UNION ALL SELECT r.message_id FROM crm.message_result r WHERE r.message_id > (SELECT mark FROM low)
+			UNION ALL SELECT d.message_id FROM crm.message_delayed d WHERE d.integration_id = $1
+			UNION ALL SELECT f.message_id FROM crm.message_flight f WHERE f.integration_id = $1) t
+		 WHERE t.id > (SELECT mark FROM low) AND l.lane = 0)
+	FROM lanes l
+	ORDER BY l.lane
 $$;
-COMMENT ON FUNCTION crm.queue_load(bigint) IS 'The lanes of an integration: their watermarks, and the messages above them that were claimed already';
+COMMENT ON FUNCTION crm.queue_load(bigint) IS 'The lanes of an integration: their watermarks, and in the first row the numbers above the lowest one that were claimed already, of whichever lane';
 
 CREATE OR REPLACE FUNCTION crm.queue_read(integration_id bigint, lane integer, after_id bigint, amount integer)
 RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -42,7 +51,7 @@ COMMENT ON FUNCTION crm.queue_read(bigint, integer, bigint, integer) IS 'The mes
 
 CREATE OR REPLACE FUNCTION crm.queue_read_delayed(integration_id bigint, amount integer)
 RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -75,7 +84,7 @@ COMMENT ON COLUMN crm.message_flight.due_ms IS 'When it is due, milliseconds of 
 COMMENT ON COLUMN crm.message_flight.turn IS 'Which of the two tables: 0 or 1';
 
 CREATE OR REPLACE FUNCTION crm.flight_spent(message_id bigint, attempt integer) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	SELECT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = $1 AND a.attempt >= $2 AND a.outcome <> 'report')
 		OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = $1)
@@ -84,7 +93,7 @@ COMMENT ON FUNCTION crm.flight_spent(bigint, integer) IS 'Whether the try that a
 
 CREATE OR REPLACE FUNCTION crm.queue_read_retries(integration_id bigint, after_ms bigint, after_id bigint, upto_ms bigint, amount integer)
 RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer, due_ms bigint)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -106,7 +115,7 @@ COMMENT ON FUNCTION crm.queue_read_retries(bigint, bigint, bigint, bigint, integ
 'Rows of crm.message_flight that are due, after the last one that was read; spent ones too: crm.queue_waiting_tries() tells them apart';
 
 CREATE OR REPLACE FUNCTION crm.queue_waiting_tries(integration_id bigint, message_ids bigint[], attempts integer[]) RETURNS boolean[]
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	SELECT array_agg(NOT crm.flight_spent(t.id, t.attempt)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = $1 AND l.ids @> t.id
@@ -116,7 +125,7 @@ $$;
 COMMENT ON FUNCTION crm.queue_waiting_tries(bigint, bigint[], integer[]) IS 'For each message and try: whether it still waits to be made, and is in nobody''s hands';
 
 CREATE OR REPLACE FUNCTION crm.queue_open(integration_id bigint) RETURNS TABLE (lease_id bigint, message_id bigint, attempt integer)
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	SELECT l.id, b.id, COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1
 	FROM crm.message_lease l
@@ -180,7 +189,7 @@ COMMENT ON FUNCTION crm.queue_forget() IS 'Has this process read its queues from
 -- Taking ---------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.message_end(message_ids bigint[], state text, words text) RETURNS void
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	INSERT INTO crm.message_result (message_id, state, words)
 	SELECT m.id, $2, $3 FROM unnest($1) AS m(id)
@@ -221,7 +230,7 @@ CREATE OR REPLACE FUNCTION crm.outbox_take(integration_id bigint, capacity integ
 RETURNS TABLE (message_id bigint, attempt integer, recipient text, sender text, subject text, body text, html text, language text,
 	encoding text, segments integer, expires_at timestamptz, message_header_id text)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -269,12 +278,16 @@ BEGIN
 	END IF;
 	-- The reader's hours ended while it waited: until they open again.
 	IF p.closed IS NOT NULL THEN
-		WITH late AS (
-			SELECT b.id, b.expires_at, o.from_at, b.queued_at, COALESCE(b.lane, r.priority, 1) AS lane
-			FROM crm.message_body b
-			LEFT JOIN crm.rule r ON r.id = b.rule_id
-			CROSS JOIN LATERAL crm.open_hours(b.quiet_kind, b.zone, crm.clock()) o
-			WHERE b.id = ANY (p.closed) AND b.id <> ALL (COALESCE(gone, '{}')) AND o.from_at > crm.clock()
+		WITH shut AS MATERIALIZED (
+			SELECT b.id, b.expires_at, b.quiet_kind, b.zone, COALESCE(b.lane, r.priority, 1) AS lane
+			FROM crm.message_body b LEFT JOIN crm.rule r ON r.id = b.rule_id
+			WHERE b.id = ANY (p.closed) AND b.id <> ALL (COALESCE(gone, '{}')) AND b.quiet_kind IS NOT NULL
+		), late AS MATERIALIZED (
+			SELECT b.id, b.expires_at, o.from_at, b.lane
+			FROM (SELECT DISTINCT s.quiet_kind, s.zone FROM shut s) z
+			CROSS JOIN LATERAL crm.open_hours(z.quiet_kind, z.zone, crm.clock()) o
+			JOIN shut b ON b.quiet_kind = z.quiet_kind AND b.zone = z.zone
+			WHERE o.from_at > crm.clock()
 		), ended AS (
 			INSERT INTO crm.message_result (message_id, state, words)
 			SELECT l.id, 'expired', format('the hour at which it may go, %s, is after its end, %s', l.from_at, l.expires_at)
@@ -328,7 +341,7 @@ COMMENT ON FUNCTION crm.outbox_take(bigint, integer) IS
 -- Settling -------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.message_events(kind text, message_ids bigint[], words text[]) RETURNS void
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, cause_id, data, source, source_id)
 	SELECT $1, 'message', b.id, b.company_id, crm.now(), b.event_id,
@@ -356,7 +369,7 @@ $$;
 COMMENT ON FUNCTION crm.flight_add(bigint, bigint[], integer[], bigint[]) IS 'Puts messages back for another try at a time of crm.monotonic_ms()';
 
 CREATE OR REPLACE FUNCTION crm.outbox_result(integration_id bigint, message_ids bigint[], outcomes text[], provider_ids text[], words text[]) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	p record;
@@ -455,7 +468,7 @@ COMMENT ON FUNCTION crm.outbox_result(bigint, bigint[], text[], text[], text[]) 
 'Settles messages that crm.outbox_take() leased: for the take function of a channel''s kind. outcomes: sent, delivered, retry (again after a growing pause, failed after max_attempts), throttled (again, not counted), failed (final, with the provider''s words), uncertain (the bytes left, no answer came: stays, or is sent again where the setting on_unknown is resend). A message that is not in this process''s hands is left alone. Settings of the integration: max_attempts (10), retry_ms (2000), retry_max_ms (900000), on_unknown (hold). Errors: 22023';
 
 CREATE OR REPLACE FUNCTION crm.message_report(message_id bigint, state text, provider_id text, words text, at timestamptz) RETURNS boolean
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	number bigint := message_id;
@@ -533,10 +546,27 @@ $$;
 COMMENT ON FUNCTION crm.message_resolve(bigint, text) IS
 'What a person knows of an uncertain message: delivered, failed, or resend. Errors: 55000 it is not uncertain, 22023';
 
+CREATE OR REPLACE FUNCTION crm.point_verified() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+AS $$
+BEGIN
+	IF crm.guard() THEN
+		UPDATE crm.contact_point p SET state = 'verified', verified_at = d.at, verified_by = format('message %s', d.message_id)
+		FROM (SELECT DISTINCT ON (b.contact_point_id) b.contact_point_id, b.id AS message_id, COALESCE(f.reported_at, f.at) AS at
+			  FROM fresh f JOIN crm.message_body b ON b.id = f.message_id
+			  WHERE f.state = 'delivered' AND NOT b.sandbox AND b.contact_point_id IS NOT NULL
+			  ORDER BY b.contact_point_id, b.id DESC) d
+		WHERE p.id = d.contact_point_id AND p.state <> 'verified' AND crm.mode() = 'live';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.point_verified() IS 'Statement trigger on crm.message_result: an address at which a message arrived is verified (not in sandbox, where it went to a test recipient)';
+
 -- After a courier's death --------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.message_recover(trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	l record;

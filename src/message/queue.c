@@ -562,20 +562,27 @@ load(Queue *queue)
 		bool		is_null;
 		int			number = DatumGetInt16(SPI_getbinval(tuple, desc, 1, &is_null));
 		Lane	   *lane = &queue->lane[number];
-		Datum		taken;
 
 		Assert(number >= 0 && number < LANES);
 		memset(lane, 0, sizeof(Lane));
 		lane->base = lane->written = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &is_null));
 		lane->scanned = lane->base;
-		taken = SPI_getbinval(tuple, desc, 3, &is_null);
-		if (!is_null)
-		{
-			int			count;
-			const int64 *ids = ids_of(DatumGetArrayTypeP(taken), &count);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		bool		is_null;
+		Datum		taken = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &is_null);
+		int			count;
+		const int64 *ids;
 
-			for (int j = 0; j < count; j++)
-				mark_seen(lane, ids[j]);
+		if (is_null)
+			continue;
+		/* numbers are unique: one of another lane does no harm in this one */
+		ids = ids_of(DatumGetArrayTypeP(taken), &count);
+		for (int j = 0; j < count; j++)
+		{
+			for (int k = 0; k < LANES; k++)
+				mark_seen(&queue->lane[k], ids[j]);
 		}
 	}
 
