@@ -90,12 +90,12 @@ SELECT failures FROM crm.integration_state WHERE integration_id = :chan;
 UPDATE crm.integration_state SET failures = 3, outstanding = 0 WHERE integration_id = :chan;
 EXECUTE claim(7, 100, '{}', '{}');
 EXECUTE claim(7, 100, '{}', '{}');
-SELECT k.fail(:chan, NULL, status => 404);
+SELECT k.fail(:chan, NULL, status => 404) ~ '^failures 0, hold -\d+ s, $';
 SELECT count(*) FROM crm.health WHERE subject = 'integration chan';
 -- a poller is judged more strictly, and by itself where it knows better
 SELECT k.fail(:poll, NULL, status => 404) ~ '^failures 1, hold (8|9|10) s, status 404$';
 SELECT k.fail(:poll, NULL, status => 200, context => '{"inner error": 1}') ~ '^failures 2, hold (15|16|17|18|19|20) s, error 7: access denied$';
-SELECT k.fail(:poll, NULL, status => 404, context => '{"fine": 1}');
+SELECT k.fail(:poll, NULL, status => 404, context => '{"fine": 1}') ~ '^failures 0, hold -\d+ s, $';
 -- Retry-After is obeyed, within an hour
 SELECT k.fail(:chan, NULL, E'HTTP/1.1 429 x\r\nRetry-After: 77\r\n', 429) ~ '^failures 1, hold 77 s, status 429$';
 SELECT crm.retry_after_ms('Retry-After: 99999999'), crm.retry_after_ms('retry-after: soon'), crm.retry_after_ms('Retry-After: Wed, 32 Oct 2026 99:28:00 GMT'), crm.retry_after_ms(''),
@@ -116,7 +116,9 @@ ROLLBACK TO s;
 SELECT crm.courier_start(9, true, '{}', '{}');
 SELECT sum(outstanding) FROM crm.integration_state;
 SELECT count(*) FROM crm.lease;
+SELECT crm.integration_retry('chan');
 EXECUTE claim(9, 1, '{}', '{}');
+SELECT count(*), count(DISTINCT generation), bool_and(pid = pg_backend_pid()) FROM crm.lease;
 -- off is off
 SET LOCAL crm.mode = 'off';
 EXECUTE claim(9, 100, '{}', '{}');
