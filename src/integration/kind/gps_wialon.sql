@@ -9,7 +9,8 @@
 -- The session (crm.integration_state): sid, base (where calls go), tm (the server's time of the last reply),
 -- asked and taken (requests made, replies settled), lost (sessions lost since the last good events), waits
 -- (refusals for haste in a row), evts_at and units_at (crm.monotonic_ms of the last), units_from (how much of
--- the list has come), page (units asked for at once), refill (something was missed).
+-- the list has come), page (units asked for at once), refill (something was missed), trouble (something failed
+-- since the last good events).
 -- The cursor unit:ID: name and uid there, t (time of the newest message stored), seen (of the newest known),
 -- mapped, gone, gap {from, to, slice, tries, after, words}. Times are seconds since 1970, as Wialon gives them.
 
@@ -466,14 +467,9 @@ BEGIN
 		ELSIF step = 'login' THEN
 			IF body ->> 'eid' ~ '^[0-9A-Za-z_-]{8,128}$' THEN
 				tm := crm.gps_wialon_number(body -> 'tm');
-				session := jsonb_build_object('sid', body ->> 'eid', 'tm', coalesce(tm, extract(epoch FROM crm.clock())::double precision), 'asked', 0, 'taken', 0, 'refill', true,
+				session := jsonb_build_object('trouble', session -> 'trouble', 'sid', body ->> 'eid', 'tm', coalesce(tm, extract(epoch FROM crm.clock())::double precision), 'asked', 0, 'taken', 0, 'refill', true,
 					'lost', coalesce((session ->> 'lost')::integer, 0), 'page', session -> 'page',
 					'base', (SELECT crm.gps_wialon_base(i.url, body ->> 'base_url', i.settings -> 'allow_hosts') FROM crm.integration AS i WHERE i.id = $1));
-				IF (session ->> 'lost')::integer >= 2 THEN
-					-- not over before events come: the row in crm.health stays
-					trouble := format('logged in again after %s sessions were lost one after the other', session ->> 'lost');
-					hold_ms := 0;
-				END IF;
 			ELSIF code IN (4, 7, 8) THEN
 				trouble := format('Wialon refuses the token: %s. Nothing more is asked for an hour. Make a token with access 768 and no end, give it by crm.set_secret(), then crm.integration_retry()', words);
 				hold_ms := 3600000;
@@ -523,7 +519,7 @@ BEGIN
 				FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'events') WHEN 'array' THEN body -> 'events' ELSE '[]' END) AS e(event)
 				WHERE c.integration_id = $1 AND c.name = 'unit:' || (e.event ->> 'i')
 					AND (e.event ->> 't' = 'd' OR e.event ->> 't' = 'u' AND jsonb_typeof(e.event #> '{d,nm}') = 'string');
-				session := session || jsonb_build_object('tm', tm, 'lost', 0, 'waits', 0);
+				session := session - 'trouble' || jsonb_build_object('tm', tm, 'lost', 0, 'waits', 0);
 			END IF;
 		ELSE
 			-- the list of units, after the subscription where both came in a batch
@@ -586,7 +582,7 @@ BEGIN
 		END IF;
 		IF lost THEN
 			got := coalesce((session ->> 'lost')::integer, 0) + 1;
-			session := jsonb_build_object('lost', got, 'page', session -> 'page');
+			session := jsonb_build_object('lost', got, 'page', session -> 'page', 'trouble', session -> 'trouble');
 			IF got >= 2 THEN
 				trouble := format('the session was lost %s times without one good reply between: %s', got, words);
 			END IF;
@@ -601,11 +597,15 @@ BEGIN
 		END IF;
 	END LOOP;
 
+	IF trouble IS NOT NULL THEN
+		session := session || '{"trouble": true}';
+		PERFORM crm.integration_failed($1, trouble, hold_ms);
+	ELSIF session ? 'trouble' THEN
+		-- over only when events come: a good list or login between two failures must not shorten the pause
+		UPDATE crm.integration_state AS s SET judged = true WHERE s.integration_id = $1;
+	END IF;
 	session := jsonb_strip_nulls(session);
 	PERFORM crm.set_session($1, session);
-	IF trouble IS NOT NULL THEN
-		PERFORM crm.integration_failed($1, trouble, hold_ms);
-	END IF;
 	PERFORM crm.poll_after($1, (CASE
 		WHEN trouble IS NULL AND hold_ms IS NOT NULL THEN hold_ms
 		WHEN NOT session ? 'sid' OR session ? 'refill' OR session ? 'units_from'
