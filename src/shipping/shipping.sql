@@ -25,8 +25,8 @@ SELECT crm.register_foreign_key('crm.shipment', 'trip_id', 'crm.trip', 'id');
 SELECT crm.register_foreign_key('crm.shipment', 'origin_place_id', 'crm.place', 'id');
 SELECT crm.register_no_foreign_key('crm.shipment', 'source_id', 'a number of another system');
 SELECT crm.register_foreign_key('crm.zone_setting', 'place_id', 'crm.place', 'id', 'CASCADE');
-SELECT crm.register_foreign_key('crm.passage', 'vehicle_id', 'crm.vehicle', 'id');
-SELECT crm.register_foreign_key('crm.passage', 'place_id', 'crm.place', 'id');
+SELECT crm.register_no_foreign_key('crm.passage', 'vehicle_id', 'history that crm.put_positions() computes; it looks the vehicle up');
+SELECT crm.register_no_foreign_key('crm.passage', 'place_id', 'history that crm.put_positions() computes from crm.place; a place may go, its history stays');
 SELECT crm.register_no_foreign_key('crm.passage', 'superseded_by_id', 'names a row of the same table; a key onto itself makes the order of a restore undefined');
 SELECT crm.register_foreign_key('crm.trip_fact', 'trip_id', 'crm.trip', 'id', 'CASCADE');
 SELECT crm.register_foreign_key('crm.trip_fact', 'passage_id', 'crm.passage', 'id');
@@ -184,7 +184,7 @@ CREATE OR REPLACE FUNCTION crm.passages_from(vehicle_ids bigint[], from_ats time
 	RETURNS TABLE (vehicle_id bigint, id bigint, place_id bigint, entered_at timestamptz, entered_error_s double precision,
 		entered_gap boolean, entry_fix_at timestamptz, dwelled boolean,
 		left_at timestamptz, left_error_s double precision, left_gap boolean, exit_fix_at timestamptz)
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan ROWS 500 AS $$
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off ROWS 500 AS $$
 BEGIN
 	RETURN QUERY
 		SELECT p.vehicle_id, p.id, p.place_id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.dwelled,
@@ -201,7 +201,7 @@ CREATE OR REPLACE FUNCTION crm.write_passages(ids bigint[], dwelleds boolean[], 
 	vehicle_ids bigint[], place_ids bigint[], entereds timestamptz[], entered_errors double precision[], entered_gaps boolean[], entry_fixes timestamptz[],
 	new_dwelleds boolean[], new_lefts timestamptz[], new_left_errors double precision[], new_left_gaps boolean[], new_exit_fixes timestamptz[], replaces bigint[],
 	withdrawn_ids bigint[], withdrawn_by integer[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	new_ids bigint[];
 BEGIN
@@ -281,7 +281,7 @@ COMMENT ON FUNCTION crm.trip_approach(bigint, double precision, double precision
 'When, after base_at, a vehicle first came within approach_m metres of a point, or within approach_minutes by straight line x 1.3 at its own speed of the last fifteen minutes; NULL: not yet. Fixes from judge_from on are judged, up to through. origin_place_id: the plant whose fixes do not count, while the departure is not known. Also the expected arrival from the newest fix, at 50 km/h while the vehicle stands or its speed is not known. found_at NULL: not seen';
 
 CREATE OR REPLACE FUNCTION crm.trips_advance(trip_ids bigint[], from_ats timestamptz[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
 	IF NOT crm.guard() OR coalesce(cardinality(trip_ids), 0) = 0 THEN
 		RETURN;
@@ -306,6 +306,7 @@ BEGIN
 		CROSS JOIN LATERAL (
 			SELECT p.id, p.left_at, p.left_error_s, p.left_gap FROM crm.passage p
 			WHERE p.vehicle_id = t.vehicle_id AND p.place_id = t.origin_place_id AND p.superseded_at IS NULL
+				AND coalesce(p.exit_fix_at, 'infinity') > t.loaded_at - interval '5 minutes'	-- for the index
 				AND p.left_at > t.loaded_at - interval '5 minutes'
 				AND p.left_at <= coalesce((SELECT min(n.loaded_at) FROM crm.trip n
 					WHERE n.vehicle_id = t.vehicle_id AND n.state <> 'cancelled' AND n.loaded_at > t.loaded_at + interval '3 hours'), 'infinity')
@@ -325,6 +326,7 @@ BEGIN
 		LEFT JOIN LATERAL (
 			SELECT p.id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.left_at, p.left_error_s, p.left_gap FROM crm.passage p
 			WHERE p.vehicle_id = t.vehicle_id AND p.place_id = t.destination_place_id AND p.superseded_at IS NULL AND p.dwelled
+				AND coalesce(p.exit_fix_at, 'infinity') > t.base_at	-- for the index
 				AND p.entered_at > t.base_at AND p.entered_at < t.ends_at
 			ORDER BY p.entered_at LIMIT 1) p ON true
 	), nearing AS MATERIALIZED (
@@ -413,7 +415,7 @@ COMMENT ON FUNCTION crm.trips_advance(bigint[], timestamptz[]) IS
 'Judges trips by their vehicles'' passages and fixes, of which those from each trip''s moment on may be new; writes facts with their versions, moves states forward only, emits an event for the first version of a fact. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.trips_moved(vehicle_ids bigint[], from_ats timestamptz[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	trips bigint[];
 	froms timestamptz[];
@@ -507,7 +509,7 @@ SELECT crm.register_hook('activate', 'shipping', 'crm.shipping_activated');
 -- Shipments -------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.shipments_weighed(shipment_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	trips bigint[];
 BEGIN
@@ -529,7 +531,7 @@ BEGIN
 			WHEN l.weighed_at - l.before_at > CASE WHEN l.tare_kg >= 0.95 * l.before_gross_kg THEN interval '3 hours' ELSE interval '1 hour' END THEN 1
 			WHEN EXISTS (SELECT FROM crm.passage p JOIN crm.place g ON g.id = p.place_id AND g.kind = 'plant'
 				WHERE p.vehicle_id = l.vehicle_id AND p.superseded_at IS NULL
-					AND p.left_at > l.before_at AND p.left_at < l.weighed_at) THEN 1
+					AND coalesce(p.exit_fix_at, 'infinity') > l.before_at AND p.left_at > l.before_at AND p.left_at < l.weighed_at) THEN 1
 			ELSE 0 END AS step
 		FROM beside l
 	), numbered AS MATERIALIZED (
@@ -559,6 +561,7 @@ BEGIN
 			coalesce(f.origin_place_id,
 				(SELECT p.place_id FROM crm.passage p JOIN crm.place g ON g.id = p.place_id AND g.kind = 'plant'
 				 WHERE p.vehicle_id = f.vehicle_id AND p.superseded_at IS NULL AND p.entered_at <= f.last_at
+					AND coalesce(p.exit_fix_at, 'infinity') > f.last_at - interval '5 minutes'
 					AND coalesce(p.left_at, 'infinity') > f.last_at - interval '5 minutes' ORDER BY p.entered_at DESC LIMIT 1),
 				(SELECT min(g.id) FROM crm.place g WHERE g.kind = 'plant' AND g.archived_at IS NULL HAVING count(*) = 1)),
 			f.place_id, 'loading', f.last_at

@@ -302,8 +302,6 @@ COMMENT ON COLUMN crm.passage.exit_fix_at IS 'The fix beyond the margin that pro
 COMMENT ON COLUMN crm.passage.known_at IS 'When this version became known, business clock';
 COMMENT ON COLUMN crm.passage.superseded_at IS 'When late positions showed another truth; NULL: in force';
 COMMENT ON COLUMN crm.passage.superseded_by_id IS 'crm.passage.id that took its place; NULL: in force, or there was no passage at all';
-CREATE INDEX passage_vehicle ON crm.passage (vehicle_id, entered_at) WHERE superseded_at IS NULL;
-CREATE INDEX passage_open ON crm.passage (vehicle_id) WHERE superseded_at IS NULL AND exit_fix_at IS NULL;
 CREATE INDEX passage_place ON crm.passage (place_id, entered_at) WHERE superseded_at IS NULL;
 
 CREATE TABLE crm.trip_fact (
