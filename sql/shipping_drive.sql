@@ -3,6 +3,7 @@
 -- claim 64: departed, approaching, arrived come once each and with the same times, whatever the order of the fixes
 -- claim 66: the arrival is the crossing of the border, within one fix
 -- A real drive, delivered in seven ways to seven vehicles that each carry a load.
+SET datestyle = 'ISO, YMD';
 \set ON_ERROR_STOP 1
 \getenv data CRM_DATA
 \if :{?data}
