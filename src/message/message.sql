@@ -464,7 +464,8 @@ BEGIN
 	IF carrier.id IS NULL THEN
 		INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
 		SELECT r.id, r.version, f.id, 'no integration',
-			COALESCE(format('integration "%s" is not there', r.integration), format('no enabled integration carries %s', r.channel))
+			CASE WHEN r.integration IS NULL THEN format('no enabled integration carries %s', r.channel)
+				ELSE format('integration "%s" is not there, or carries no %s', r.integration, r.channel) END
 			|| '; add one with crm.add_integration()'
 		FROM fresh f;
 		RETURN NULL;
@@ -716,14 +717,15 @@ BEGIN
 			HINT = 'priority is 0, 1 or 2; quiet is urgent or respect; language is ru or en.';
 	END IF;
 	IF NOT isfinite(not_before) OR expires_after <= '0' OR expires_after > '366 days' THEN
-		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('not a time to send: not before %s, expires after %s', not_before, expires_after),
+		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('not a time to send: not before %s, expires after %s', COALESCE(not_before::text, 'any'), COALESCE(expires_after::text, 'any')),
 			HINT = 'Give a finite time, and an interval between a second and 366 days.';
 	END IF;
 
 	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(send.channel, send.integration);
 	IF carrier.id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '55000',
-			MESSAGE = COALESCE(format('integration "%s" is not there or does not carry %s', integration, channel), format('no enabled integration carries %s', channel)),
+			MESSAGE = CASE WHEN integration IS NULL THEN format('no enabled integration carries %s', channel)
+				ELSE format('integration "%s" is not there, or carries no %s', integration, channel) END,
 			HINT = 'SELECT crm.add_integration(name, kind, url, settings, secret);';
 	END IF;
 	address := CASE channel WHEN 'sms' THEN crm.phone_e164(recipient) WHEN 'email' THEN crm.email_normal(recipient) ELSE btrim(recipient) END;
@@ -945,9 +947,14 @@ BEGIN
 				said := format('the contact was archived at %s', c.archived_at);
 			END IF;
 			IF said IS NULL THEN
+				SELECT format('%s got it as message %s for another contact', b.recipient, b.id) INTO said
+				FROM crm.message_body b JOIN crm.contact_point p ON p.contact_id = c.id AND p.value = b.recipient
+				WHERE b.event_id = e.id AND b.rule_id = r.id LIMIT 1;
+			END IF;
+			IF said IS NULL THEN
 				said := CASE WHEN r.edited_at > e.known_at THEN format('the rule was written or changed at %s, after the event', r.edited_at)
 					WHEN NOT crm.guard() THEN 'this database is not active: ' || COALESCE(crm.activation_problem(), '')
-					ELSE 'another address of the same event got it, or the event came while the database was not active' END;
+					ELSE 'the event came while the database was not active, or before the contact was there' END;
 			END IF;
 		END IF;
 		lines := lines || format('Rule "%s": %s.', r.code, said);
@@ -1002,7 +1009,7 @@ BEGIN
 		format('Mend it and save it again: UPDATE crm.rule SET … WHERE code = %L;', r.code), r.edited_at
 	FROM crm.rule r WHERE r.broken IS NOT NULL;
 	RETURN QUERY
-	SELECT 'warning', 'messages', format('%s messages are uncertain: they left, and no answer came', count(*)),
+	SELECT 'warning', 'messages', format('uncertain messages, which left and got no answer: %s', count(*)),
 		'SELECT id, recipient, body FROM crm.message WHERE state = ''uncertain''; then crm.message_resolve(id, ''resend'' | ''delivered'' | ''failed'').', min(a.at)
 	FROM crm.message_attempt a
 	WHERE a.outcome = 'uncertain' AND a.at > crm.clock() - interval '31 days'

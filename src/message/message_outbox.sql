@@ -664,26 +664,26 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_
 AS $$
 DECLARE
 	now_turn integer := COALESCE((SELECT t.turn FROM crm.message_flight_turn t), 0);
-	full boolean;
+	grown boolean;
 	filled boolean;
 	live boolean;
 BEGIN
 	IF now_turn = 0 THEN
 		filled := EXISTS (SELECT FROM crm.message_flight_1);
 		live := EXISTS (SELECT FROM crm.message_flight_1 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
-		full := EXISTS (SELECT FROM crm.message_flight_0 OFFSET 1000);
+		grown := EXISTS (SELECT FROM crm.message_flight_0 OFFSET 1000);
 		IF filled AND NOT live THEN
 			TRUNCATE crm.message_flight_1;
 		END IF;
 	ELSE
 		filled := EXISTS (SELECT FROM crm.message_flight_0);
 		live := EXISTS (SELECT FROM crm.message_flight_0 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
-		full := EXISTS (SELECT FROM crm.message_flight_1 OFFSET 1000);
+		grown := EXISTS (SELECT FROM crm.message_flight_1 OFFSET 1000);
 		IF filled AND NOT live THEN
 			TRUNCATE crm.message_flight_0;
 		END IF;
 	END IF;
-	IF NOT live AND full THEN
+	IF NOT live AND grown THEN
 		INSERT INTO crm.message_flight_turn AS t (turn) VALUES (1 - now_turn)
 		ON CONFLICT (one) DO UPDATE SET turn = excluded.turn;
 	END IF;
