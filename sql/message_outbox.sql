@@ -4,6 +4,7 @@
 \set ON_ERROR_ROLLBACK on
 \pset format unaligned
 \pset tuples_only on
+SET datestyle = 'ISO, YMD';
 SET timezone = 'UTC';
 SET client_min_messages = warning;
 BEGIN;
@@ -61,7 +62,7 @@ SELECT * FROM pg_temp.take(:gate, 100);
 SELECT attempt, outcome, words FROM crm.message_attempt a JOIN crm.message_body b ON b.id = a.message_id WHERE b.body = 'normal 3' ORDER BY attempt;
 SELECT kind, data ->> 'body', data ->> 'words' FROM crm.event WHERE kind = 'message.failed' ORDER BY id;
 -- pauses double, and stay in their bounds
-SELECT a, bool_and(ms BETWEEN 0.74 * want AND 1.26 * want) FROM (SELECT a, LEAST(900000, 2000 * 2 ^ (a - 1)) AS want, crm.retry_ms(a, 2000::bigint, 900000::bigint) AS ms
+SELECT a, bool_and(ms BETWEEN 0.74 * want AND 1.26 * want) FROM (SELECT a, LEAST(900000, 2000 * 2 ^ (a - 1)) AS want, crm.backoff_ms(a, 2000::bigint, 900000::bigint) AS ms
 	FROM generate_series(1, 12) a, generate_series(1, 50)) s GROUP BY a ORDER BY a;
 -- an uncertain one waits for a person
 SELECT severity, message FROM crm.health WHERE subject = 'messages';

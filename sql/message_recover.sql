@@ -4,6 +4,7 @@
 \set ON_ERROR_ROLLBACK on
 \pset format unaligned
 \pset tuples_only on
+SET datestyle = 'ISO, YMD';
 SET timezone = 'UTC';
 SET client_min_messages = warning;
 BEGIN;
