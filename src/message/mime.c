@@ -593,7 +593,14 @@ take_headers(Letter *letter, ArrayType *headers)
 					 errhint("Give sender, recipient, subject, date and Message-ID as arguments.")));
 		if (pg_strcasecmp(line, "Auto-Submitted") == 0)
 			marked = true;
-		add_header(letter, line, folded(line, colon));
+		if (pg_strcasecmp(line, "Reply-To") == 0)
+		{
+			Address		address = checked_address("Reply-To", colon);
+
+			add_header(letter, line, address_value(line, &address));
+		}
+		else
+			add_header(letter, line, folded(line, colon));
 	}
 	return marked;
 }
