@@ -85,6 +85,7 @@ PG_FUNCTION_INFO_V1(crm_message_mail_address);
 
 static void start_gmime(void);
 static char *utf8_argument(Datum value);
+static char *shown(char *value);
 static char *checked_line(const char *what, char *value, Size most);
 static char *checked_body(const char *what, char *value);
 static Address checked_address(const char *what, char *value);
@@ -242,6 +243,16 @@ utf8_argument(Datum value)
 	return pg_server_to_any(server, strlen(server), PG_UTF8);
 }
 
+/* The beginning of such a string for an error's words, in the database's encoding. */
+static char *
+shown(char *value)
+{
+	int			length = pg_encoding_mbcliplen(PG_UTF8, value, strlen(value), 120);
+
+	value = pnstrdup(value, length);
+	return pg_any_to_server(value, length, PG_UTF8);
+}
+
 /*
  * A value that will stand in a header or in the envelope: one line without
  * controls and without the line and paragraph separators of Unicode.
@@ -358,7 +369,7 @@ checked_address(const char *what, char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a letter's %s is not one mail address: \"%s\"", what,
-						pnstrdup(raw, pg_encoding_mbcliplen(PG_UTF8, raw, strlen(raw), 120))),
+						shown(raw)),
 				 errhint("Write name@example.org or Name <name@example.org>.")));
 	address.spec = pstrdup(ascii);
 	return address;
@@ -387,7 +398,7 @@ checked_message_id(char *value)
 	if (ats != 1 || value[0] == '@' || value[length - 1] == '@')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid Message-ID: \"%s\"", value),
+				 errmsg("invalid Message-ID: \"%s\"", shown(value)),
 				 errhint("Write it as left@right in printable ASCII, for example 42.9f3c@crm.example.")));
 	return value;
 }
@@ -577,7 +588,7 @@ take_headers(Letter *letter, ArrayType *headers)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid header of a letter: \"%s\"",
-							pnstrdup(line, pg_encoding_mbcliplen(PG_UTF8, line, strlen(line), 60))),
+							shown(line)),
 					 errhint("Write it as \"Name: value\".")));
 		*colon = '\0';
 		do
@@ -668,7 +679,7 @@ take_attachments(Letter *letter, ArrayType *names, ArrayType *types, ArrayType *
 			pg_strncasecmp(attachment->type, "message/", 8) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid type of an attachment: \"%s\"", attachment->type),
+					 errmsg("invalid type of an attachment: \"%s\"", shown(attachment->type)),
 					 errhint("Write a media type such as application/pdf.")));
 
 		bytes = PG_DETOAST_DATUM_PACKED(content[i]);
