@@ -313,7 +313,6 @@ lane_of(int64 integration)
 		dlist_init(&lane->waiting);
 		dlist_init(&lane->done);
 		lane->max_in_flight = 1;
-		lane->rate_at = crm_worker_ms();
 		lane->room = FIRST_CLAIM;
 		if (lane_count >= lane_size)
 		{
@@ -347,22 +346,17 @@ lane_room(const CrmLane *lane)
 }
 
 /*
- * A window for about a tenth of a second of what the lane has lately done.
+ * A window for about 50 ms of what the service can take: as many at once as it
+ * may have, for as long as one of them lately took.  (Not of what was done
+ * lately: small claims would make it slow, and slowness the claims small.)
  */
 static void
-lane_measure(CrmLane *lane, int64 now)
+lane_measure(CrmLane *lane)
 {
-	int64		elapsed = now - lane->rate_at;
-	int64		tenth;
+	int64		window = lane->mean_us == 0 ? 0 :
+		(int64) lane->max_in_flight * 50000 / lane->mean_us;
 
-	if (elapsed < 20 && lane->window != 0)
-		return;
-	tenth = elapsed > 0 ? lane->finished * 100 / elapsed : 0;
-	if (tenth < lane->window)
-		tenth = (lane->window * 3 + tenth) / 4; /* fall slowly */
-	lane->window = (int) Max(2 * lane->max_in_flight, Min(tenth, WINDOW_MAX));
-	lane->finished = 0;
-	lane->rate_at = now;
+	lane->window = (int) Max(2 * lane->max_in_flight, Min(window, WINDOW_MAX));
 }
 
 /* ---- options of an integration ------------------------------------------- */
@@ -500,7 +494,7 @@ claim(int64 now)
 
 	for (int i = 0; i < lane_count; i++)
 	{
-		lane_measure(lane_list[i], now);
+		lane_measure(lane_list[i]);
 		lane_list[i]->room = lane_room(lane_list[i]);
 		lane_list[i]->got = 0;
 	}
@@ -781,7 +775,7 @@ finished(CrmTransfer *t)
 
 	lane->running--;
 	running--;
-	lane->finished++;
+	lane->mean_us += (crm_worker_us() - t->started_us - lane->mean_us) / (lane->mean_us == 0 ? 1 : 16);
 	dlist_push_tail(&lane->done, &t->node);
 	lane->done_count++;
 	if (done++ == 0)

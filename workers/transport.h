@@ -68,8 +68,7 @@ typedef struct CrmLane
 	int			room;			/* asked for in the last claim */
 	int			got;			/* and given */
 	bool		more;			/* it may have more to give */
-	int64		finished;		/* since rate_at */
-	int64		rate_at;		/* ms */
+	int64		mean_us;		/* of a request's time on the way, moving */
 	int			settle_failures;	/* in a row, transient */
 	int64		settle_not_before;	/* ms */
 	bool		settle_singly;	/* find the culprit */

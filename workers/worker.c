@@ -159,10 +159,13 @@ crm_worker_start(Datum main_arg, const char *activity)
 
 	/*
 	 * glibc raises its mmap threshold when big blocks are freed and then keeps
-	 * them: a fixed one gives replies of megabytes back to the system.  Few
+	 * them: a fixed one gives replies of megabytes back to the system, while
+	 * the memory of a batch stays instead of coming and going with each.  Few
 	 * arenas: resolver threads need no heap of their own.
 	 */
-	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	mallopt(M_MMAP_THRESHOLD, 2 * 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
+	mallopt(M_TOP_PAD, 1024 * 1024);
 	mallopt(M_ARENA_MAX, 2);
 
 	get_api = (CrmWorkerApiFunction)

@@ -46,7 +46,7 @@ CREATE FUNCTION plain.take(integration_id bigint, replies crm.reply[]) RETURNS v
 			ELSE 'failed' END,
 		words = coalesce(r.error, r.status::text)
 	FROM unnest($2) r
-	WHERE q.id = r.ref AND q.state = 'sending'
+	WHERE q.id = r.ref AND q.id = ANY (ARRAY(SELECT a.ref FROM unnest($2) a)) AND q.state = 'sending'
 $$;
 
 CREATE FUNCTION plain.recover(trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
