@@ -436,6 +436,38 @@ $$;
 COMMENT ON FUNCTION crm.health_core() IS 'Rows of crm.health about activation, preload, versions, clock, roles and objects that no dump carries.';
 SELECT crm.register_hook('health', 'core', 'crm.health_core');
 
+CREATE OR REPLACE FUNCTION crm.workers() RETURNS TABLE (kind text, database oid, pid integer, generation bigint, state text,
+		since timestamptz, in_flight integer, started timestamptz, detail text)
+	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS '$libdir/crm', 'crm_workers';
+COMMENT ON FUNCTION crm.workers() IS 'Workers of the whole cluster: the launcher (no database), each courier and listener that runs, and those that should and cannot, with the reason in detail. state: starting, connecting, idle, busy (bytes move), transaction, leaving, resting (no process). generation: number of the courier''s start, growing. in_flight: requests on their way. No row without the preload.';
+
+CREATE OR REPLACE FUNCTION crm.health_workers() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	mine oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
+BEGIN
+	IF NOT crm.is_preloaded() OR crm.mode() = 'off' THEN
+		RETURN;
+	END IF;
+	RETURN QUERY SELECT 'error', 'launcher', 'The launcher is not running, so no courier is started.',
+			'It comes back by itself after five seconds; if not, the server''s log says why.', w.since
+		FROM crm.workers() w WHERE w.kind = 'launcher' AND w.pid IS NULL;
+	RETURN QUERY SELECT CASE WHEN w.pid IS NULL THEN 'error' ELSE 'warning' END, w.kind,
+			CASE WHEN w.pid IS NULL THEN format('The %s of this database does not run: %s.', w.kind, w.detail)
+				ELSE format('The %s has trouble: %s.', w.kind, w.detail) END,
+			CASE WHEN w.detail LIKE '%max_worker_processes%' THEN 'ALTER SYSTEM SET max_worker_processes to a larger number and restart the server.'
+				ELSE 'The server''s log says more.' END,
+			w.since
+		FROM crm.workers() w WHERE w.database = mine AND w.detail <> '';
+	IF NOT EXISTS (SELECT FROM crm.workers() w WHERE w.database = mine AND w.kind = 'courier') THEN
+		RETURN QUERY SELECT 'error', 'courier', 'No courier is wanted for this database, so nothing is sent.',
+			'SELECT crm.activate(); it also sets the mark that ALTER DATABASE … RESET crm.courier has taken away.', NULL::timestamptz;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.health_workers() IS 'Rows of crm.health about launcher, courier and listener of this database.';
+SELECT crm.register_hook('health', 'workers', 'crm.health_workers');
+
 CREATE OR REPLACE FUNCTION crm.health_rows() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
