@@ -56,6 +56,7 @@
 #define HELD_MAX		6000	/* requests in memory, all lanes */
 #define BYTES_MAX		(24 * 1024 * 1024)	/* replies in memory: no new starts */
 #define LINGER_MS		10		/* a reply waits so long for company */
+#define LINGER_LOADED_MS 50		/* and so long while much waits to be sent */
 #define CLAIM_LIMIT_MS	30000
 #define SETTLE_LIMIT_MS 30000
 #define IDLE_LIMIT_MS	10000
@@ -801,6 +802,7 @@ static long
 settle_due(int64 now)
 {
 	int			ready = 0;
+	int			linger;
 	int64		first = -1;
 
 	for (int i = 0; i < lane_count; i++)
@@ -819,10 +821,11 @@ settle_due(int64 now)
 	}
 	if (ready == 0)
 		return first < 0 ? WAIT_MAX_MS : (long) (first - now);
+	linger = waiting > 0 ? LINGER_LOADED_MS : LINGER_MS;
 	if (ready >= BATCH || done_bytes >= BATCH_BYTES || running + waiting == 0 ||
-		now >= done_since + LINGER_MS)
+		now >= done_since + linger)
 		return 0;
-	return (long) (done_since + LINGER_MS - now);
+	return (long) (done_since + linger - now);
 }
 
 static void
