@@ -547,7 +547,7 @@ sheet_setup(Book *book, lxw_worksheet *sheet, Sheet *spec, lxw_row_t head, lxw_r
 	book_error(worksheet_repeat_rows(sheet, head, head), spec->name);
 	if (ncolumns > 1 || last > head)
 		book_error(worksheet_print_area(sheet, 0, 0, last, ncolumns - 1), spec->name);
-	book_error(worksheet_set_footer(sheet, psprintf("&L&8%s&R&8%s", footer_text(spec->title != NULL ? spec->title : spec->name),
+	book_error(worksheet_set_footer(sheet, psprintf("&L&8 %s&R&8 %s", footer_text(spec->title != NULL ? spec->title : spec->name),
 													book->russian ? "Стр. &P из &N" : "Page &P of &N")), spec->name);
 	worksheet_freeze_panes(sheet, head + 1, 0);
 	if (last > head)
