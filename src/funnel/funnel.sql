@@ -21,38 +21,32 @@ END
 $$;
 COMMENT ON FUNCTION crm.deal_log_insert() IS 'Trigger function of crm.deal: logs the first stage of new deals, all of a statement at once.';
 
-CREATE OR REPLACE FUNCTION crm.deal_log_update() RETURNS trigger
+CREATE OR REPLACE FUNCTION crm.deal_moves() RETURNS trigger
+	LANGUAGE c AS '$libdir/crm', 'crm_funnel_moves';
+COMMENT ON FUNCTION crm.deal_moves() IS 'Trigger function of crm.deal, after an UPDATE: hands the deals that moved to crm.deals_moved, all of a statement at once. Asks crm.guard().';
+
+CREATE OR REPLACE FUNCTION crm.deals_moved(deal_ids bigint[], from_ids bigint[], to_ids bigint[], at timestamptz[], event_ids bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF NOT crm.guard() THEN
-		RETURN NULL;
-	END IF;
 	INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
-	SELECT a.id, b.stage_id, a.stage_id, a.stage_at, a.stage_event_id
-	FROM before_ b
-	JOIN after_ a ON a.id = b.id
-	WHERE a.stage_id <> b.stage_id
-	ORDER BY a.id;
-	IF NOT FOUND THEN
-		RETURN NULL;
-	END IF;
+	SELECT m.deal_id, m.from_id, m.to_id, m.at, m.event_id
+	FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
+	ORDER BY m.deal_id;
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, cause_id, data)
-	SELECT 'deal.moved', 'deal', a.id, a.company_id, a.stage_at, a.stage_event_id,
-		jsonb_build_object('deal', a.name, 'funnel', f.code,
+	SELECT 'deal.moved', 'deal', d.id, d.company_id, m.at, m.event_id,
+		jsonb_build_object('deal', d.name, 'funnel', f.code,
 			'from_stage', s.code, 'from_stage_ru', s.name_ru, 'from_stage_en', s.name_en,
 			'to_stage', t.code, 'to_stage_ru', t.name_ru, 'to_stage_en', t.name_en,
-			'amount', a.amount, 'tonnes', a.tonnes)
-	FROM before_ b
-	JOIN after_ a ON a.id = b.id
-	JOIN crm.stage s ON s.id = b.stage_id
-	JOIN crm.stage t ON t.id = a.stage_id
-	JOIN crm.funnel f ON f.id = a.funnel_id
-	WHERE a.stage_id <> b.stage_id
-	ORDER BY a.id;
-	RETURN NULL;
+			'amount', d.amount, 'tonnes', d.tonnes)
+	FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
+	JOIN crm.deal d ON d.id = m.deal_id
+	JOIN crm.stage s ON s.id = m.from_id
+	JOIN crm.stage t ON t.id = m.to_id
+	JOIN crm.funnel f ON f.id = d.funnel_id
+	ORDER BY m.deal_id;
 END
 $$;
-COMMENT ON FUNCTION crm.deal_log_update() IS 'Trigger function of crm.deal: logs every move of a statement and emits deal.moved for each, in two statements whatever their number.';
+COMMENT ON FUNCTION crm.deals_moved(bigint[], bigint[], bigint[], timestamptz[], bigint[]) IS 'Logs moves and emits deal.moved for each, in two statements whatever their number. Called by the trigger of crm.deal.';
 
 SELECT crm.register_event_kind('deal.moved', 'deal',
 	ARRAY['deal', 'funnel', 'from_stage', 'from_stage_ru', 'from_stage_en', 'to_stage', 'to_stage_ru', 'to_stage_en', 'amount', 'tonnes'],
@@ -108,67 +102,66 @@ SELECT crm.register_undumped('crm.deal_finder', 'filled by code');
 CREATE OR REPLACE FUNCTION crm.event_moves_deals() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	finder   crm.deal_finder;
-	objects  bigint[];
-	pairs_o  bigint[];
-	pairs_d  bigint[];
-	events   bigint[];
-	deals    bigint[];
-	targets  bigint[];
-	times    timestamptz[];
-	rounds   bigint[];
-	from_no  integer := 1;
-	to_no    integer;
+	finder  crm.deal_finder;
+	ids     bigint[];
+	kinds   text[];
+	objects bigint[];
+	ats     timestamptz[];
+	events  bigint[];
+	deals   bigint[];
+	targets bigint[];
+	times   timestamptz[];
+	ends    integer[];
+	from_no integer;
+	to_no   integer;
 BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
-	FOR finder IN
-		SELECT DISTINCT k.object_kind, k.function
-		FROM fresh f
-		JOIN crm.deal_move_rule r ON r.event_kind = f.kind AND r.enabled
-		JOIN crm.deal_finder k ON k.object_kind = f.object_kind
-	LOOP
-		SELECT array_agg(DISTINCT f.object_id) INTO objects
+	FOR finder IN SELECT k.* FROM crm.deal_finder k LOOP
+		-- One scan of the new rows and no join to them: a plan once made for one row would serve a million.
+		SELECT array_agg(f.id), array_agg(f.kind), array_agg(f.object_id), array_agg(f.at)
+		INTO ids, kinds, objects, ats
 		FROM fresh f
 		WHERE f.object_kind = finder.object_kind
-			AND EXISTS (SELECT FROM crm.deal_move_rule r WHERE r.event_kind = f.kind AND r.enabled);
-		EXECUTE format('SELECT array_agg(p.object_id), array_agg(p.deal_id) FROM %s($1) p WHERE p.deal_id IS NOT NULL', finder.function)
-			INTO pairs_o, pairs_d USING objects;
-		CONTINUE WHEN pairs_d IS NULL;
+			AND f.kind = ANY (ARRAY(SELECT r.event_kind FROM crm.deal_move_rule r WHERE r.enabled));
+		CONTINUE WHEN ids IS NULL;
 
-		-- Of several events of one deal the earliest moves it first: a round for each.
-		SELECT array_agg(c.event_id ORDER BY c.round, c.deal_id), array_agg(c.deal_id ORDER BY c.round, c.deal_id),
-			array_agg(c.to_stage_id ORDER BY c.round, c.deal_id), array_agg(c.at ORDER BY c.round, c.deal_id),
-			array_agg(c.round ORDER BY c.round, c.deal_id)
-		INTO events, deals, targets, times, rounds
-		FROM (
-			SELECT f.id AS event_id, d.id AS deal_id, r.to_stage_id, f.at,
-				row_number() OVER (PARTITION BY d.id ORDER BY f.at, f.id) AS round
-			FROM fresh f
-			JOIN (SELECT DISTINCT u.object_id, u.deal_id FROM unnest(pairs_o, pairs_d) AS u(object_id, deal_id)) p ON p.object_id = f.object_id
-			JOIN crm.deal d ON d.id = p.deal_id
-			JOIN crm.funnel n ON n.id = d.funnel_id AND n.enabled
-			JOIN crm.deal_move_rule r ON r.funnel_id = d.funnel_id AND r.event_kind = f.kind AND r.enabled
-			WHERE f.object_kind = finder.object_kind
-		) c;
+		-- Of several events of one deal the earliest moves it first: a round for each. Planned anew, for the
+		-- sizes of these very arrays.
+		EXECUTE format($candidates$
+			WITH c AS (
+				SELECT f.id AS event_id, d.id AS deal_id, r.to_stage_id, f.at,
+					row_number() OVER (PARTITION BY d.id ORDER BY f.at, f.id) AS round
+				FROM unnest($1, $2, $3, $4) AS f(id, kind, object_id, at)
+				JOIN (SELECT DISTINCT p.object_id, p.deal_id FROM %s($3) p) p ON p.object_id = f.object_id
+				JOIN crm.deal d ON d.id = p.deal_id
+				JOIN crm.funnel n ON n.id = d.funnel_id AND n.enabled
+				JOIN crm.deal_move_rule r ON r.funnel_id = d.funnel_id AND r.event_kind = f.kind AND r.enabled
+			)
+			SELECT array_agg(c.event_id ORDER BY c.round, c.deal_id), array_agg(c.deal_id ORDER BY c.round, c.deal_id),
+				array_agg(c.to_stage_id ORDER BY c.round, c.deal_id), array_agg(c.at ORDER BY c.round, c.deal_id),
+				(SELECT array_agg(e.last ORDER BY e.round) FROM (
+					SELECT c2.round, sum(count(*)) OVER (ORDER BY c2.round)::integer AS last FROM c AS c2 GROUP BY c2.round) e)
+			FROM c
+			$candidates$, finder.function)
+		INTO events, deals, targets, times, ends
+		USING ids, kinds, objects, ats;
 		CONTINUE WHEN deals IS NULL;
 
 		-- In one order, or two sessions that report many facts would wait for each other in a ring.
 		PERFORM FROM crm.deal d WHERE d.id = ANY (deals) ORDER BY d.id FOR NO KEY UPDATE;
 
 		from_no := 1;
-		WHILE from_no <= cardinality(deals) LOOP
-			to_no := from_no + (SELECT count(*) FROM unnest(rounds[from_no:]) AS u(r) WHERE u.r = rounds[from_no]) - 1;
+		FOREACH to_no IN ARRAY ends LOOP
 			UPDATE crm.deal d SET stage_id = u.to_stage_id, stage_event_id = u.event_id, stage_at = u.at
 			FROM unnest(events[from_no:to_no], deals[from_no:to_no], targets[from_no:to_no], times[from_no:to_no])
 				AS u(event_id, deal_id, to_stage_id, at)
-			JOIN crm.stage t ON t.id = u.to_stage_id,
-				crm.stage s
-			WHERE d.id = u.deal_id AND s.id = d.stage_id
+			WHERE d.id = u.deal_id
 				AND EXISTS (SELECT FROM crm.move_allowed m WHERE m.from_stage_id = d.stage_id AND m.to_stage_id = u.to_stage_id AND m.enabled)
 				-- A late fact moves nothing backwards.
-				AND (t."position" > s."position" OR d.stage_at IS NULL OR u.at > d.stage_at)
+				AND (d.stage_at IS NULL OR u.at > d.stage_at
+					OR (SELECT t."position" FROM crm.stage t WHERE t.id = u.to_stage_id) > (SELECT s."position" FROM crm.stage s WHERE s.id = d.stage_id))
 				AND NOT EXISTS (SELECT FROM crm.stage_log l WHERE l.event_id = u.event_id AND l.deal_id = d.id);
 			from_no := to_no + 1;
 		END LOOP;

@@ -9,7 +9,7 @@ CREATE TRIGGER deal_2_log_insert AFTER INSERT ON crm.deal
 COMMENT ON TRIGGER deal_2_log_insert ON crm.deal IS 'Logs the first stage';
 
 CREATE TRIGGER deal_2_log_update AFTER UPDATE ON crm.deal
-	REFERENCING OLD TABLE AS before_ NEW TABLE AS after_ FOR EACH STATEMENT EXECUTE FUNCTION crm.deal_log_update();
+	REFERENCING OLD TABLE AS before_ NEW TABLE AS after_ FOR EACH STATEMENT EXECUTE FUNCTION crm.deal_moves();
 COMMENT ON TRIGGER deal_2_log_update ON crm.deal IS 'Logs moves and emits deal.moved';
 
 CREATE TRIGGER stage_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.stage_log

@@ -7,8 +7,11 @@
  * stage gets the first one; a change of stage that is no row of
  * crm.move_allowed is refused with 23514, whoever makes it: crm.move, an
  * event, or plain UPDATE of a million rows. It also keeps stage_at,
- * stage_event_id and closed_at, so that the log is one INSERT … SELECT from
- * the rows that changed (crm.deal_log_update).
+ * stage_event_id and closed_at.
+ *
+ * crm.deal_moves() runs after the statement: it walks old and new rows side by
+ * side and hands the deals that moved to crm.deals_moved, which writes the log
+ * and the events, a statement each.
  *
  * Stages and moves are read once a statement, straight from their tables under
  * the statement's snapshot and AccessShareLock, into the memory of the
@@ -33,6 +36,7 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -40,6 +44,12 @@
 #include "utils/snapmgr.h"
 
 #include "core/core.h"
+#include "party/pairs.h"
+
+/* What crm.deals_moved is told of each move: id, stage left, stage entered, at, event */
+#define MOVE_COLUMNS 5
+#define MOVE_FROM 1
+#define MOVE_TO 2
 
 typedef struct Stage
 {
@@ -70,7 +80,15 @@ typedef struct Transition
 	HTAB	   *moves;
 } Transition;
 
+/* The deals that a statement moved, column by column */
+typedef struct Moves
+{
+	AttrNumber	columns[MOVE_COLUMNS];	/* of crm.deal */
+	ArrayBuildState *values[MOVE_COLUMNS];
+} Moves;
+
 PG_FUNCTION_INFO_V1(crm_funnel_transition);
+PG_FUNCTION_INFO_V1(crm_funnel_moves);
 
 static AttrNumber column_of(Relation rel, const char *name, Oid type);
 static Transition *transition_state(FmgrInfo *flinfo, Relation rel);
@@ -80,6 +98,7 @@ static Stage *first_stage(Transition *state, int64 funnel_id);
 static char *moves_from(Transition *state, Stage *from);
 static int	by_position(const ListCell *a, const ListCell *b);
 static void refuse_move(Transition *state, int64 deal, Stage *from, Stage *to) pg_attribute_noreturn();
+static void move_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg);
 static HeapTuple check_insert(Transition *state, Relation rel, HeapTuple tuple, MemoryContext context);
 static HeapTuple check_update(Transition *state, Relation rel, HeapTuple old, HeapTuple tuple, MemoryContext context);
 
@@ -103,6 +122,55 @@ crm_funnel_transition(PG_FUNCTION_ARGS)
 		tuple = check_update(state, trigdata->tg_relation, trigdata->tg_trigtuple,
 							 trigdata->tg_newtuple, fcinfo->flinfo->fn_mcxt);
 	return PointerGetDatum(tuple);
+}
+
+/* ---- the log ------------------------------------------------------------ */
+
+static const Oid move_types[MOVE_COLUMNS] = {INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID};
+
+static void
+move_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg)
+{
+	Moves	   *moves = arg;
+	bool		isnull;
+	Datum		from = slot_getattr(before, moves->columns[MOVE_FROM], &isnull);
+	Datum		to = slot_getattr(after, moves->columns[MOVE_TO], &isnull);
+
+	if (DatumGetInt64(from) == DatumGetInt64(to))
+		return;
+	for (int i = 0; i < MOVE_COLUMNS; i++)
+	{
+		Datum		value = slot_getattr(i == MOVE_FROM ? before : after, moves->columns[i], &isnull);
+
+		moves->values[i] = accumArrayResult(moves->values[i], value, isnull, move_types[i], CurrentMemoryContext);
+	}
+}
+
+/* AFTER UPDATE of crm.deal, for each statement. */
+Datum
+crm_funnel_moves(PG_FUNCTION_ARGS)
+{
+	static const char *names[MOVE_COLUMNS] = {"id", "stage_id", "stage_id", "stage_at", "stage_event_id"};
+	static const Oid types[MOVE_COLUMNS] = {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID};
+	Moves		moves = {0};
+	Datum		values[MOVE_COLUMNS];
+
+	if (CALLED_AS_TRIGGER(fcinfo))
+	{
+		if (!crm_guard())
+			return PointerGetDatum(NULL);
+		for (int i = 0; i < MOVE_COLUMNS; i++)
+			moves.columns[i] = crm_trigger_column(((TriggerData *) fcinfo->context)->tg_relation,
+												  "crm.deal_moves", names[i], move_types[i]);
+	}
+	crm_walk_pairs(fcinfo, "crm.deal_moves", move_pair, &moves);
+	if (moves.values[0] != NULL)
+	{
+		for (int i = 0; i < MOVE_COLUMNS; i++)
+			values[i] = makeArrayResult(moves.values[i], CurrentMemoryContext);
+		crm_call_sql("deals_moved", MOVE_COLUMNS, types, values);
+	}
+	return PointerGetDatum(NULL);
 }
 
 /* ---- rows --------------------------------------------------------------- */
@@ -271,15 +339,7 @@ refuse_move(Transition *state, int64 deal, Stage *from, Stage *to)
 static AttrNumber
 column_of(Relation rel, const char *name, Oid type)
 {
-	int			attno = SPI_fnumber(RelationGetDescr(rel), name);
-
-	if (attno <= 0 || SPI_gettypeid(RelationGetDescr(rel), attno) != type)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("table \"%s\" has no column \"%s\" of type %s",
-						RelationGetRelationName(rel), name, format_type_be(type)),
-				 errhint("crm.deal_transition() belongs to crm.deal alone.")));
-	return attno;
+	return crm_trigger_column(rel, "crm.deal_transition", name, type);
 }
 
 static Transition *

@@ -21,10 +21,12 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
 #include "core/core.h"
+#include "party/pairs.h"
 #include "party/party.h"
 
 /* RFC 5321: an address, its local part; RFC 1035: a label of its domain */
@@ -36,11 +38,13 @@ PG_FUNCTION_INFO_V1(crm_party_checked_lon);
 PG_FUNCTION_INFO_V1(crm_party_checked_lat);
 PG_FUNCTION_INFO_V1(crm_party_checked_radius);
 PG_FUNCTION_INFO_V1(crm_party_place_check);
+PG_FUNCTION_INFO_V1(crm_party_owner_changed);
 PG_FUNCTION_INFO_V1(crm_party_inn_valid);
 PG_FUNCTION_INFO_V1(crm_party_kpp_valid);
 PG_FUNCTION_INFO_V1(crm_party_email_normal);
 
 static bool place_number(TriggerData *trigdata, HeapTuple tuple, const char *column, double *value);
+static void owner_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg);
 static int	inn_digit(const char *inn, const int *weights, int count);
 static void email_refuse(const char *given, const char *why) pg_attribute_noreturn();
 static bool is_local_char(unsigned char c);
@@ -164,6 +168,63 @@ crm_party_place_check(PG_FUNCTION_ARGS)
 	if (place_number(trigdata, tuple, "radius_m", &radius))
 		crm_checked_radius(radius);
 	return PointerGetDatum(tuple);
+}
+
+/* ---- owners ------------------------------------------------------------- */
+
+typedef struct OwnerChanges
+{
+	AttrNumber	id;
+	AttrNumber	owner_id;
+	ArrayBuildState *companies;
+	ArrayBuildState *owners;	/* NULL element: nobody */
+} OwnerChanges;
+
+static void
+owner_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg)
+{
+	OwnerChanges *changes = arg;
+	bool		no_old,
+				no_new,
+				isnull;
+	Datum		was = slot_getattr(before, changes->owner_id, &no_old);
+	Datum		is = slot_getattr(after, changes->owner_id, &no_new);
+
+	if (no_old == no_new && (no_old || DatumGetInt64(was) == DatumGetInt64(is)))
+		return;
+	changes->companies = accumArrayResult(changes->companies, slot_getattr(after, changes->id, &isnull),
+										  false, INT8OID, CurrentMemoryContext);
+	changes->owners = accumArrayResult(changes->owners, is, no_new, INT8OID, CurrentMemoryContext);
+}
+
+/*
+ * AFTER UPDATE of crm.company, for each statement: hands the companies whose
+ * owner changed to crm.responsibility_changed, all at once.
+ */
+Datum
+crm_party_owner_changed(PG_FUNCTION_ARGS)
+{
+	static const Oid types[] = {INT8ARRAYOID, INT8ARRAYOID};
+	OwnerChanges changes = {0};
+	Datum		values[2];
+
+	if (CALLED_AS_TRIGGER(fcinfo))
+	{
+		Relation	rel = ((TriggerData *) fcinfo->context)->tg_relation;
+
+		if (!crm_guard())
+			return PointerGetDatum(NULL);
+		changes.id = crm_trigger_column(rel, "crm.owner_changed", "id", INT8OID);
+		changes.owner_id = crm_trigger_column(rel, "crm.owner_changed", "owner_id", INT8OID);
+	}
+	crm_walk_pairs(fcinfo, "crm.owner_changed", owner_pair, &changes);
+	if (changes.companies != NULL)
+	{
+		values[0] = makeArrayResult(changes.companies, CurrentMemoryContext);
+		values[1] = makeArrayResult(changes.owners, CurrentMemoryContext);
+		crm_call_sql("responsibility_changed", 2, types, values);
+	}
+	return PointerGetDatum(NULL);
 }
 
 /* ---- tax numbers -------------------------------------------------------- */

@@ -221,27 +221,28 @@ END
 $$;
 COMMENT ON FUNCTION crm.responsibility_insert() IS 'Trigger function of crm.company: opens the range of the first owner, all new companies in one statement.';
 
-CREATE OR REPLACE FUNCTION crm.responsibility_update() RETURNS trigger
+CREATE OR REPLACE FUNCTION crm.owner_changed() RETURNS trigger
+	LANGUAGE c AS '$libdir/crm', 'crm_party_owner_changed';
+COMMENT ON FUNCTION crm.owner_changed() IS 'Trigger function of crm.company, after an UPDATE: hands the companies whose owner changed to crm.responsibility_changed, all of a statement at once. Asks crm.guard().';
+
+CREATE OR REPLACE FUNCTION crm.responsibility_changed(company_ids bigint[], owner_ids bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF NOT crm.guard() OR NOT EXISTS (SELECT FROM before_ b JOIN after_ a ON a.id = b.id WHERE a.owner_id IS DISTINCT FROM b.owner_id) THEN
-		RETURN NULL;
-	END IF;
 	-- A range that began at this very moment never held.
 	DELETE FROM crm.responsibility r
-	USING before_ b JOIN after_ a ON a.id = b.id
-	WHERE r.company_id = a.id AND a.owner_id IS DISTINCT FROM b.owner_id AND upper_inf(r.during) AND lower(r.during) >= crm.now();
+	USING unnest(company_ids) c
+	WHERE r.company_id = c AND upper_inf(r.during) AND lower(r.during) >= crm.now();
 	UPDATE crm.responsibility r SET during = tstzrange(lower(r.during), crm.now())
-	FROM before_ b JOIN after_ a ON a.id = b.id
-	WHERE r.company_id = a.id AND a.owner_id IS DISTINCT FROM b.owner_id AND upper_inf(r.during);
+	FROM unnest(company_ids) c
+	WHERE r.company_id = c AND upper_inf(r.during);
 	INSERT INTO crm.responsibility (company_id, employee_id, during)
-	SELECT a.id, a.owner_id, tstzrange(crm.now(), NULL)
-	FROM before_ b JOIN after_ a ON a.id = b.id
-	WHERE a.owner_id IS DISTINCT FROM b.owner_id AND a.owner_id IS NOT NULL;
-	RETURN NULL;
+	SELECT c.company_id, c.owner_id, tstzrange(crm.now(), NULL)
+	FROM unnest(company_ids, owner_ids) AS c(company_id, owner_id)
+	WHERE c.owner_id IS NOT NULL
+	ORDER BY c.company_id;
 END
 $$;
-COMMENT ON FUNCTION crm.responsibility_update() IS 'Trigger function of crm.company: where the owner changes, closes the open range and opens the next, all rows in one statement.';
+COMMENT ON FUNCTION crm.responsibility_changed(bigint[], bigint[]) IS 'Closes the open ranges of companies and opens those of their new owners (NULL: nobody). Called by the trigger of crm.company.';
 
 CREATE OR REPLACE FUNCTION crm.responsibility_catch_up() RETURNS void
 	LANGUAGE sql SET search_path = pg_catalog, pg_temp

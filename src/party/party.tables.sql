@@ -182,6 +182,7 @@ CREATE TABLE crm.responsibility (
 	CONSTRAINT responsibility_overlap EXCLUDE USING gist (int8range(company_id, company_id, '[]') WITH &&, during WITH &&)
 );
 COMMENT ON TABLE crm.responsibility IS 'Who was responsible for a company, and when; one at a time. Kept by a trigger on crm.company.owner_id; result indicators are credited by it (kpi.md, rule 5)';
+CREATE INDEX responsibility_company_idx ON crm.responsibility (company_id);
 COMMENT ON COLUMN crm.responsibility.id IS 'Our number';
 COMMENT ON COLUMN crm.responsibility.company_id IS 'crm.company.id';
 COMMENT ON COLUMN crm.responsibility.employee_id IS 'crm.employee.id';

@@ -17,5 +17,5 @@ CREATE TRIGGER company_1_responsibility_insert AFTER INSERT ON crm.company
 COMMENT ON TRIGGER company_1_responsibility_insert ON crm.company IS 'Keeps crm.responsibility by the first owner';
 
 CREATE TRIGGER company_1_responsibility_update AFTER UPDATE ON crm.company
-	REFERENCING OLD TABLE AS before_ NEW TABLE AS after_ FOR EACH STATEMENT EXECUTE FUNCTION crm.responsibility_update();
+	REFERENCING OLD TABLE AS before_ NEW TABLE AS after_ FOR EACH STATEMENT EXECUTE FUNCTION crm.owner_changed();
 COMMENT ON TRIGGER company_1_responsibility_update ON crm.company IS 'Keeps crm.responsibility where the owner changes';
