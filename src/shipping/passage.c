@@ -10,8 +10,8 @@
  *	  distances, and is wrong by no more than the larger part of that interval;
  *	- out at the first fix beyond border + margin; the crossing lies between
  *	  the last fix inside and the next one;
- *	- dwelled once a fix inside, or the crossing out, is the zone's dwell time
- *	  later than the crossing in;
+ *	- dwelled once a fix inside is the zone's dwell time later than the first
+ *	  fix inside: two fixes prove it, a single one on the way past does not;
  *	- a spike is left out: a fix that both neighbours could not have reached,
  *	  while they agree with each other.  A fix that its predecessor could not
  *	  have reached waits for its successor.
@@ -184,7 +184,7 @@ crm_passages_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 		open[nopen].leaving = false;
 		recall_last_inside(track, first - 1, prev, &open[nopen]);
 		open[nopen].dwelled = (p->dwelled && !late) ||
-			seconds_between(p->entered_at, open[nopen].last_in.at) >= p->zone->dwell;
+			seconds_between(p->entry_fix_at, open[nopen].last_in.at) >= p->zone->dwell;
 		nopen++;
 	}
 
@@ -219,7 +219,7 @@ crm_passages_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 				p->last_in = fix;
 				p->last_in_depth = d;
 				p->leaving = false;
-				if (seconds_between(p->entered_at, fix.at) >= p->zone->dwell)
+				if (seconds_between(p->entry_fix_at, fix.at) >= p->zone->dwell)
 					p->dwelled = true;
 				continue;
 			}
@@ -229,8 +229,6 @@ crm_passages_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 			{
 				p->left = true;
 				p->exit_fix_at = fix.at;
-				if (seconds_between(p->entered_at, p->left_at) >= p->zone->dwell)
-					p->dwelled = true;
 				ROOM(found, nfound, found_size);
 				found[nfound++] = *p;
 				open[o--] = open[--nopen];
@@ -287,9 +285,9 @@ crm_passages_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 						open[o].left_error = r->left_error;
 						open[o].left_gap = r->left_gap;
 						open[o].exit_fix_at = r->exit_fix_at;
-						if (seconds_between(open[o].entered_at, r->left_at) >= open[o].zone->dwell)
-							open[o].dwelled = true;
 					}
+					if (r->dwelled && r->entry_fix_at == open[o].entry_fix_at)
+						open[o].dwelled = true;
 					if (open[o].recorded < 0)
 						open[o].recorded = partner[o];
 				}
@@ -423,7 +421,7 @@ enter(const CrmFix *prev, const CrmFix *fix, CrmZone *zone, double distance, Crm
 		p->entered_error = get_float8_nan();
 		p->entered_gap = true;
 	}
-	p->dwelled = seconds_between(p->entered_at, fix->at) >= zone->dwell;
+	p->dwelled = zone->dwell <= 0.0;
 }
 
 /*
@@ -452,8 +450,8 @@ converged(CrmPassage *open, int nopen, const CrmFix *fix,
 			;
 		if (o == nopen || open[o].last_in.at != fix->at)
 			return false;
-		if (!open[o].dwelled && !p->left)
-			return false;
+		if (!open[o].dwelled && p->entry_fix_at != open[o].entry_fix_at)
+			return false;		/* how long it stays is counted anew */
 		partner[o] = r;
 	}
 	if (nthere != nopen)

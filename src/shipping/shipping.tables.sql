@@ -294,7 +294,7 @@ COMMENT ON COLUMN crm.passage.entered_at IS 'Crossing of the border inwards, int
 COMMENT ON COLUMN crm.passage.entered_error_s IS 'The true crossing is not farther from entered_at than this, seconds; NULL: the vehicle was inside at its first fix, no bound is known';
 COMMENT ON COLUMN crm.passage.entered_gap IS 'True: the fixes around the crossing are more than ten minutes apart, or there is none before it';
 COMMENT ON COLUMN crm.passage.entry_fix_at IS 'The first fix inside';
-COMMENT ON COLUMN crm.passage.dwelled IS 'True: it stayed inside for the place''s dwell time, so that it counts as an arrival';
+COMMENT ON COLUMN crm.passage.dwelled IS 'True: two fixes inside are at least the place''s dwell time apart, so that it counts as an arrival';
 COMMENT ON COLUMN crm.passage.left_at IS 'Crossing of the border outwards; NULL: it is inside still';
 COMMENT ON COLUMN crm.passage.left_error_s IS 'The same bound for left_at, seconds';
 COMMENT ON COLUMN crm.passage.left_gap IS 'True: the fixes around the crossing out are more than ten minutes apart';
