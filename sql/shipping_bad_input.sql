@@ -3,6 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'UTC';
+SET LOCAL datestyle = 'ISO';
 SELECT crm.set_now('2026-05-01 12:00+00', 0) IS NOT NULL AS clock;
 INSERT INTO crm.company (id, name) VALUES (1, 'Stroy');
 INSERT INTO crm.vehicle (id, plate) VALUES (1, 'A 1');

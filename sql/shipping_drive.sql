@@ -18,6 +18,7 @@ SELECT pg_stat_file(:'data' || '/gps/munich-car.json', true) IS NULL AS absent \
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'Europe/Berlin';
+SET LOCAL datestyle = 'ISO';
 SELECT crm.set_now('2026-09-10 12:00+02', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 CREATE TEMP TABLE fix ON COMMIT DROP AS
 SELECT row_number() OVER (ORDER BY x.at)::integer AS n, x.*

@@ -14,6 +14,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'UTC';
+SET LOCAL datestyle = 'ISO';
 SELECT crm.set_now('2026-05-03 12:00+00', 0) IS NOT NULL AS clock, setseed((:seed % 1000) / 1000.0) IS NOT NULL AS seeded;
 
 CREATE FUNCTION pg_temp.metres(lon1 float8, lat1 float8, lon2 float8, lat2 float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS

@@ -5,6 +5,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'UTC';
+SET LOCAL datestyle = 'ISO';
 SELECT crm.set_now('2026-05-01 12:00+00', 0) IS NOT NULL AS clock;
 -- A degree of latitude is 111195 m on our sphere: 0.001 degrees are 111.2 m.
 INSERT INTO crm.place (id, name, lon, lat, radius_m) VALUES (1, 'Yard', 30, 50, 200);

@@ -3,6 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'Europe/Moscow';
+SET LOCAL datestyle = 'ISO';
 SELECT crm.set_now('2026-05-01 12:00+03', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 INSERT INTO crm.company (id, name) VALUES (1, 'Stroy'), (2, 'Beton');
 INSERT INTO crm.contact (id, company_id, name) VALUES (1, 1, 'Anna'), (2, 2, 'Boris');
