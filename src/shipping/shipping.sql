@@ -404,9 +404,11 @@ BEGIN
 			'error_s', coalesce(ceil(w.error_s)::text, ''),
 			'eta', coalesce(to_char(o.eta AT TIME ZONE o.zone, 'HH24:MI'), ''),
 			'eta_at', coalesce(to_char(o.eta AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ''),
-			'distance_km', coalesce(round((o.distance_m / 1000)::numeric, 1)::text, '')),
+			'distance_km', coalesce(round((o.distance_m / 1000)::numeric, 1)::text, ''),
+			'fix_at', coalesce(to_char(x.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '')),
 		'trip', w.trip_id || '.' || w.state
 	FROM written w JOIN outcome o ON o.id = w.trip_id JOIN crm.trip t ON t.id = w.trip_id
+	LEFT JOIN LATERAL crm.vehicle_where(t.vehicle_id) x ON true
 	WHERE w.version = 1
 	ORDER BY w.at, crm.trip_state_rank(w.state);
 END
@@ -512,15 +514,22 @@ CREATE OR REPLACE FUNCTION crm.shipments_weighed(shipment_ids bigint[]) RETURNS 
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	trips bigint[];
+	news  bigint[];
 BEGIN
 	PERFORM crm.lock_vehicles(ARRAY(SELECT DISTINCT s.vehicle_id FROM crm.shipment s WHERE s.id = ANY (shipment_ids)));
+
+	-- Once for each: the mark comes first, so that the updates below find it set.
+	WITH marked AS (
+		UPDATE crm.shipment s SET announced_at = crm.now() WHERE s.id = ANY (shipment_ids) AND s.announced_at IS NULL RETURNING s.id
+	)
+	SELECT array_agg(m.id) INTO news FROM marked m;
 
 	-- Loads of one vehicle for one place and client, weighed within the hour, or weighed on top
 	-- of each other within three, without a departure between them, are one trip.
 	WITH load AS MATERIALIZED (
 		SELECT s.id, s.vehicle_id, o.id AS order_id, o.company_id, o.place_id, s.weighed_at, s.tare_kg, s.gross_kg, s.origin_place_id
 		FROM crm.shipment s JOIN crm.customer_order o ON o.id = s.order_id
-		WHERE s.id = ANY (shipment_ids) AND s.vehicle_id IS NOT NULL AND s.trip_id IS NULL
+		WHERE s.id = ANY (news) AND s.vehicle_id IS NOT NULL AND s.trip_id IS NULL
 	), beside AS (
 		SELECT l.*, lag(l.weighed_at) OVER w AS before_at, lag(l.gross_kg) OVER w AS before_gross_kg
 		FROM load l
@@ -600,7 +609,7 @@ BEGIN
 	LEFT JOIN crm.trip t ON t.id = s.trip_id
 	LEFT JOIN crm.place g ON g.id = coalesce(s.origin_place_id, t.origin_place_id)
 	CROSS JOIN LATERAL (SELECT coalesce(d.time_zone, g.time_zone, current_setting('crm.time_zone', true), 'Europe/Moscow') AS zone) z
-	WHERE s.id = ANY (shipment_ids)
+	WHERE s.id = ANY (news)
 	ORDER BY s.weighed_at, s.id;
 
 	-- Positions may have come before the weighing.
@@ -617,7 +626,7 @@ BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
-	SELECT array_agg(f.id) INTO weighed FROM fresh f WHERE f.net_kg IS NOT NULL AND f.cancelled_at IS NULL;
+	SELECT array_agg(f.id) INTO weighed FROM fresh f WHERE f.net_kg IS NOT NULL AND f.announced_at IS NULL AND f.cancelled_at IS NULL;
 	IF weighed IS NOT NULL THEN
 		PERFORM crm.shipments_weighed(weighed);
 	END IF;
@@ -634,19 +643,16 @@ BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
-	SELECT array_agg(f.id) INTO weighed
-	FROM fresh f JOIN stale o ON o.id = f.id
-	WHERE f.net_kg IS NOT NULL AND o.net_kg IS NULL AND f.cancelled_at IS NULL
-		-- once: a weight taken away and given again is not announced again
-		AND NOT EXISTS (SELECT FROM crm.event e WHERE e.object_kind = 'shipment' AND e.object_id = f.id AND e.kind = 'shipment.loaded');
+	-- One transition table only: two joined ones would keep the plan of their first call.
+	SELECT array_agg(f.id) INTO weighed FROM fresh f WHERE f.net_kg IS NOT NULL AND f.announced_at IS NULL AND f.cancelled_at IS NULL;
 	IF weighed IS NOT NULL THEN
 		PERFORM crm.shipments_weighed(weighed);
 	END IF;
 
 	-- Storno: a trip that has not left and carries nothing any more is none.
 	UPDATE crm.trip t SET state = 'cancelled'
-	FROM fresh f JOIN stale o ON o.id = f.id
-	WHERE f.cancelled_at IS NOT NULL AND o.cancelled_at IS NULL AND t.id = f.trip_id AND t.state IN ('planned', 'loading')
+	FROM fresh f
+	WHERE f.cancelled_at IS NOT NULL AND t.id = f.trip_id AND t.state IN ('planned', 'loading')
 		AND NOT EXISTS (SELECT FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL);
 	RETURN NULL;
 END
@@ -688,7 +694,7 @@ SELECT crm.register_event_kind('shipment.loaded', 'shipment',
 	'A loaded vehicle or wagon was weighed', 'Взвешена гружёная машина или вагон');
 SELECT crm.register_event_kind('trip.' || k.state, 'trip',
 	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name',
-		'trip_state', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'distance_km'], k.en, k.ru)
+		'trip_state', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'distance_km', 'fix_at'], k.en, k.ru)
 FROM (VALUES
 	('departed', 'The vehicle left the plant', 'Машина выехала с завода'),
 	('approaching', 'The vehicle is near the place of unloading', 'Машина подъезжает к месту выгрузки'),

@@ -184,6 +184,7 @@ CREATE TABLE crm.shipment (
 	net_kg numeric(12,3),
 	weighed_at timestamptz NOT NULL DEFAULT crm.now(),
 	waybill text,
+	announced_at timestamptz,
 	cancelled_at timestamptz,
 	source text NOT NULL DEFAULT 'manual',
 	source_id text,
@@ -205,6 +206,7 @@ COMMENT ON COLUMN crm.shipment.gross_kg IS 'Weight of the loaded vehicle, kg; NU
 COMMENT ON COLUMN crm.shipment.net_kg IS 'Gross less tare, kg; reckoned where not given';
 COMMENT ON COLUMN crm.shipment.weighed_at IS 'When the last of the two was weighed, scales'' clock';
 COMMENT ON COLUMN crm.shipment.waybill IS 'Number of the waybill';
+COMMENT ON COLUMN crm.shipment.announced_at IS 'When shipment.loaded was emitted for it, business clock; NULL: not weighed yet, or crm was not active';
 COMMENT ON COLUMN crm.shipment.cancelled_at IS 'Storno: since when the shipment counts nowhere; NULL: it counts';
 COMMENT ON COLUMN crm.shipment.source IS 'Where the row comes from: manual, erp, …';
 COMMENT ON COLUMN crm.shipment.source_id IS 'Id there, unique within the source';

@@ -23,5 +23,5 @@ CREATE TRIGGER shipment_added AFTER INSERT ON crm.shipment
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.shipment_added();
 COMMENT ON TRIGGER shipment_added ON crm.shipment IS 'Trips and shipment.loaded of what is weighed already';
 CREATE TRIGGER shipment_updated AFTER UPDATE ON crm.shipment
-	REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.shipment_updated();
+	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.shipment_updated();
 COMMENT ON TRIGGER shipment_updated ON crm.shipment IS 'Trips and shipment.loaded of a gross that came later; storno';
