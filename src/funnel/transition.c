@@ -44,7 +44,7 @@
 #include "utils/snapmgr.h"
 
 #include "core/core.h"
-#include "party/pairs.h"
+#include "core/pairs.h"
 
 /* What crm.deals_moved is told of each move: id, stage left, stage entered, at, event */
 #define MOVE_COLUMNS 5

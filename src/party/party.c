@@ -26,7 +26,7 @@
 #include "utils/rel.h"
 
 #include "core/core.h"
-#include "party/pairs.h"
+#include "core/pairs.h"
 #include "party/party.h"
 
 /* RFC 5321: an address, its local part; RFC 1035: a label of its domain */

@@ -28,7 +28,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
-#include "party/pairs.h"
+#include "core/pairs.h"
 
 void
 crm_walk_pairs(FunctionCallInfo fcinfo, const char *function, CrmPairFn fn, void *arg)

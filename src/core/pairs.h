@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CRM_PARTY_PAIRS_H
-#define CRM_PARTY_PAIRS_H
+#ifndef CRM_CORE_PAIRS_H
+#define CRM_CORE_PAIRS_H
 
 #include "postgres.h"
 #include "commands/trigger.h"
@@ -26,4 +26,4 @@ extern AttrNumber crm_trigger_column(Relation rel, const char *function, const c
 /* Calls crm.NAME, which takes nargs arguments of these types and returns nothing of interest. */
 extern void crm_call_sql(const char *name, int nargs, const Oid *types, Datum *values);
 
-#endif							/* CRM_PARTY_PAIRS_H */
+#endif							/* CRM_CORE_PAIRS_H */
