@@ -248,7 +248,8 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 	if (expr == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the expression is of type %s, not %s", format_type_be(found), format_type_be(type))));
+				 errmsg("the expression is of type %s, not %s", format_type_be(found), format_type_be(type)),
+				 errhint("Convert it: (…)::%s.", format_type_be(type))));
 	assign_expr_collations(pstate, expr);
 	(void) tree_walker(expr, NULL);
 

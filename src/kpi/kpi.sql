@@ -30,7 +30,7 @@ CREATE OR REPLACE FUNCTION crm.kpi_figure(i crm.indicator, part text) RETURNS te
 BEGIN ATOMIC
 	SELECT CASE
 		WHEN i.additive = 'ratio' AND part = 'value' THEN
-			format('%s * sum(k.weight) FILTER (WHERE k.part = ''numerator'') / nullif(sum(k.weight) FILTER (WHERE k.part = ''denominator''), 0)', i.scale)
+			format('%s * coalesce(sum(k.weight) FILTER (WHERE k.part = ''numerator''), 0) / nullif(sum(k.weight) FILTER (WHERE k.part = ''denominator''), 0)', i.scale)
 		WHEN i.additive = 'ratio' THEN format('coalesce(sum(k.weight) FILTER (WHERE k.part = %L), 0)', part)
 		WHEN part <> 'value' THEN 'NULL::numeric'
 		WHEN i.additive = 'distinct' THEN format('crm.distinct_count(k.%s)::numeric', CASE i.distinct_of WHEN 'company' THEN 'company_id' ELSE 'fact_id' END)
@@ -154,8 +154,8 @@ BEGIN
 		i.fact,
 		CASE i.additive WHEN 'distinct' THEN format('(CASE WHEN k.%1$I IS NOT NULL AND row_number() OVER (PARTITION BY k.%1$I ORDER BY k.at, k.fact_id) = 1 THEN 1 ELSE 0 END)::numeric',
 			CASE i.distinct_of WHEN 'company' THEN 'company_id' ELSE 'fact_id' END) ELSE 'k.weight' END,
-		(SELECT 'concat_ws(''; ''' || coalesce(string_agg(format(', %L || f.%I::text', d.name || ' ', d.name), '' ORDER BY d.n), '') || ')'
-			FROM unnest(i.drill) WITH ORDINALITY d(name, n)),
+		coalesce((SELECT 'concat_ws(''; ''' || string_agg(format(', %L || f.%I::text', d.name || ' ', d.name), '' ORDER BY d.n) || ')'
+			FROM unnest(i.drill) WITH ORDINALITY d(name, n)), 'NULL::text'),
 		f_name, view)
 	USING period.from_at, period.to_at, zone, employee, team, part;
 END

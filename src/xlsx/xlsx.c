@@ -23,6 +23,8 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <xlsxwriter.h>
 
@@ -111,7 +113,18 @@ book_release(void *arg)
 	Book	   *book = arg;
 
 	if (book->workbook != NULL)
+	{
+		lxw_worksheet *sheet;
+
+		/* lxw_workbook_free() leaves the files of the rows open. */
+		STAILQ_FOREACH(sheet, book->workbook->worksheets, list_pointers)
+		{
+			if (sheet->optimize_tmpfile != NULL)
+				fclose(sheet->optimize_tmpfile);
+			sheet->optimize_tmpfile = NULL;
+		}
 		lxw_workbook_free(book->workbook);
+	}
 	book->workbook = NULL;
 	while (book->nfds > 0)
 	{
@@ -164,6 +177,43 @@ book_error(lxw_error error, const char *what)
 			(errcode(code),
 			 errmsg("cannot write the sheet \"%s\": %s", what, lxw_strerror(error)),
 			 errhint("%s", hint)));
+}
+
+/*
+ * Writes the workbook, which frees it in every outcome.  Where that fails
+ * half-way, the files of rows that were not read yet would stay open, and
+ * nobody holds them any more: they are known by what they were before.
+ */
+static lxw_error
+book_close(Book *book)
+{
+	struct
+	{
+		int			fd;
+		struct stat st;
+	}			files[XLSX_MAX_SHEETS];
+	int			nfiles = 0;
+	lxw_worksheet *sheet;
+	lxw_error	error;
+
+	STAILQ_FOREACH(sheet, book->workbook->worksheets, list_pointers)
+	{
+		if (sheet->optimize_tmpfile == NULL || nfiles == XLSX_MAX_SHEETS)
+			continue;
+		files[nfiles].fd = fileno(sheet->optimize_tmpfile);
+		if (fstat(files[nfiles].fd, &files[nfiles].st) == 0)
+			nfiles++;
+	}
+	error = workbook_close(book->workbook);
+	book->workbook = NULL;
+	for (int i = 0; error != LXW_NO_ERROR && i < nfiles; i++)
+	{
+		struct stat now;
+
+		if (fstat(files[i].fd, &now) == 0 && now.st_dev == files[i].st.st_dev && now.st_ino == files[i].st.st_ino)
+			close(files[i].fd);
+	}
+	return error;
 }
 
 static lxw_format *
@@ -568,7 +618,12 @@ sheet_write(Book *book, Sheet *spec)
 	lxw_row_t	row = head;
 	MemoryContext batch;
 
-	error = workbook_validate_sheet_name(book->workbook, spec->name);
+	error = spec->name[0] == '\0' ? LXW_ERROR_SHEETNAME_LENGTH_EXCEEDED :
+		workbook_validate_sheet_name(book->workbook, spec->name);
+	if (error == LXW_ERROR_SHEETNAME_LENGTH_EXCEEDED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the name of a sheet has 1 to 31 characters, not \"%s\"", spec->name)));
 	book_error(error, spec->name);
 	plan = sheet_plan(spec);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
@@ -577,7 +632,8 @@ sheet_write(Book *book, Sheet *spec)
 	if (ncolumns < 1 || ncolumns > XLSX_MAX_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a sheet takes 1 to %d columns, the query gives %d", XLSX_MAX_COLUMNS, ncolumns)));
+				 errmsg("a sheet takes 1 to %d columns, the query gives %d", XLSX_MAX_COLUMNS, ncolumns),
+				 errhint("Name the columns that are wanted in the SELECT.")));
 	if (spec->nlabels > ncolumns || spec->nformats > ncolumns)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -644,7 +700,8 @@ sheet_write(Book *book, Sheet *spec)
 		if (units > 255)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("the heading of column %d is longer than 255 characters", i + 1)));
+					 errmsg("the heading of column %d is longer than 255 characters", i + 1),
+					 errhint("Shorten it: AS \"…\" in the SELECT, or the argument labels.")));
 		/* A heading wraps between words, so it need not set the width. */
 		col->width = Min(widest, 16);
 		book_error(worksheet_write_string(sheet, head, i, clean, book->head_format), spec->name);
@@ -734,8 +791,7 @@ book_make(Sheet *sheets, int nsheets, const char *orientation, const char *langu
 
 	CHECK_FOR_INTERRUPTS();
 	MemoryContextSwitchTo(work);
-	error = workbook_close(book->workbook); /* frees it, in every outcome */
-	book->workbook = NULL;
+	error = book_close(book);
 	book_error(error, sheets[0].name);
 
 	size = FileSize(file);
