@@ -428,7 +428,7 @@ BEGIN
 	IF v_plate IS NOT NULL THEN
 		SELECT v.* INTO other FROM crm.vehicle v WHERE v.id = crm.erp_vehicle_by_plate(v_plate) AND (v.source, v.source_id) IS DISTINCT FROM ('erp', key);
 		IF FOUND AND other.source_id IS NOT NULL THEN
-			PERFORM crm.erp_fail('23505', format('plate "%s" belongs to vehicle %s "%s" of source %s', v_plate, other.id, other.source_id, other.source),
+			PERFORM crm.erp_fail('23505', format('plate "%s" belongs to vehicle "%s" of source "%s"', v_plate, other.source_id, other.source),
 				'One plate is one vehicle; send the other vehicle''s id, or give it another plate first.');
 		END IF;
 	END IF;
@@ -545,9 +545,9 @@ BEGIN
 				'Send company_erp_id and product when the order is sent for the first time.');
 		END IF;
 		IF v_deal THEN
-			INSERT INTO crm.deal (funnel_id, company_id, contact_id, owner_id, name, amount, tonnes, source, source_id)
+			INSERT INTO crm.deal (funnel_id, company_id, contact_id, owner_id, name, amount, tonnes, created_at, source, source_id)
 			SELECT f.id, c.id, v_contact, c.owner_id, left(format('%s, %s', coalesce(v_number, key), v_product), 500),
-				round(v_tonnes * v_price, 2), v_tonnes, 'erp', 'order:' || key
+				round(v_tonnes * v_price, 2), v_tonnes, least(v_ordered, crm.now()), 'erp', 'order:' || key
 			FROM crm.funnel f, crm.company c
 			WHERE f.code = 'delivery' AND f.enabled AND c.id = v_company
 			ON CONFLICT ON CONSTRAINT deal_source_key DO NOTHING;

@@ -1,0 +1,16 @@
+-- claim 3: a step of the CRM and the document of the ERP are linked both ways, and what is not linked is listed
+SET datestyle = 'ISO, YMD';
+SET timezone = 'UTC';
+\set SHOW_CONTEXT never
+\set ON_ERROR_ROLLBACK on
+BEGIN;
+SET LOCAL client_min_messages = warning;
+SELECT crm.activate('live');
+SELECT crm.set_now('2026-11-24 12:00+03', 0);
+SELECT result FROM crm_erp.put_company('C-1', 'Ромашка');
+SELECT result FROM crm_erp.put_order('O-1', 'C-1', 'Цемент', '10', number => '1');
+SELECT result FROM crm_erp.put_shipment('W-1', 'O-1', 'А001АА77', '14000', '24000');
+SELECT count(*) FROM crm_bi.unlinked;
+UPDATE crm.customer_order SET deal_id = NULL WHERE source_id = 'O-1';
+SELECT entity, erp_id, name, problem FROM crm_bi.unlinked ORDER BY 1, 2;
+ROLLBACK;
