@@ -169,7 +169,9 @@ BEGIN
 			('function', 'crm.trip_is',                     'EXECUTE',                     'crm_owner, crm_eval, crm_courier, crm_manager, crm_head, crm_director'),
 			('function', 'crm.trip_state_rank',             'EXECUTE',                     'crm_owner, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader'),
 			('function', 'crm.trip_track',                  'EXECUTE',                     'crm_owner, crm_director, crm_head'),
-			('function', 'crm.vehicle_where',               'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_director, crm_head')
+			('function', 'crm.vehicle_where',               'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_director, crm_head'),
+			('function', 'crm.gps_wialon_reread',           'EXECUTE',                     'crm_integrator'),
+			('table',    'crm.gps_wialon_unit',             'SELECT',                      'crm_integrator, crm_director')
 		) AS v(kind, pattern, rights, roles)
 	LOOP
 		FOR o IN

@@ -287,6 +287,8 @@ set_up(Fetch *f, FetchRequest *r, const char *ca_file, int limit_ms)
 	curl_easy_setopt(easy, CURLOPT_URL, r->url);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, r->smtp ? "smtp,smtps" : "http,https");
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	/* bounded after unpacking: the cap is counted where the body arrives */
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);

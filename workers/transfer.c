@@ -426,6 +426,8 @@ handle_new(void)
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* never wait for a
 													 * resolver's thread */
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	/* bounded after unpacking: the cap is counted where the body arrives */
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
