@@ -28,11 +28,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
-<<<<<<< HEAD:src/core/pairs.c
 #include "core/pairs.h"
-=======
-#include "party/party.h"
->>>>>>> 1d5fb1f (Prove parties, funnels and the ERP's doors, through ODBC too):src/party/pairs.c
 
 void
 crm_walk_pairs(FunctionCallInfo fcinfo, const char *function, CrmPairFn fn, void *arg)
