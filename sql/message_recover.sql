@@ -31,6 +31,23 @@ SELECT * FROM pg_temp.shown ORDER BY body;
 SELECT count(*) FROM crm.message_lease;
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
+-- killed again before anything of it left, twice: still each message once, first try
+SELECT pg_temp.die();
+SELECT crm.message_recover(true, '{}', '{}');
+SELECT pg_sleep(0.01);
+SELECT * FROM pg_temp.take(:gate, 10);
+SELECT pg_temp.die();
+SELECT crm.message_recover(true, '{}', '{}');
+SELECT count(*), count(DISTINCT message_id) FROM crm.message_flight;
+SELECT pg_sleep(0.01);
+SELECT * FROM pg_temp.take(:gate, 10);
+-- and whatever the flight holds, nothing is taken twice in a batch
+SELECT pg_temp.die();
+SELECT crm.message_recover(true, '{}', '{}');
+SELECT crm.flight_add(:gate, array_agg(message_id), array_agg(attempt), array_agg(due_ms)) FROM crm.message_flight;
+SELECT pg_sleep(0.01);
+SELECT * FROM pg_temp.take(:gate, 10);
+SELECT * FROM pg_temp.take(:gate, 10);
 -- the list cannot be trusted
 SELECT pg_temp.die();
 SELECT crm.message_recover(false, '{}', '{}');

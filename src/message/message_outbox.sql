@@ -118,11 +118,12 @@ CREATE OR REPLACE FUNCTION crm.queue_waiting_tries(integration_id bigint, messag
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	SELECT array_agg(NOT crm.flight_spent(t.id, t.attempt)
+		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = t.id)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = $1 AND l.ids @> t.id
 			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.lease_id = l.id)) ORDER BY t.n)
 	FROM unnest($2, $3) WITH ORDINALITY AS t(id, attempt, n)
 $$;
-COMMENT ON FUNCTION crm.queue_waiting_tries(bigint, bigint[], integer[]) IS 'For each message and try: whether it still waits to be made, and is in nobody''s hands';
+COMMENT ON FUNCTION crm.queue_waiting_tries(bigint, bigint[], integer[]) IS 'For each message and try: whether it still waits to be made, waits for no hour, and is in nobody''s hands';
 
 CREATE OR REPLACE FUNCTION crm.queue_open(integration_id bigint) RETURNS TABLE (lease_id bigint, message_id bigint, attempt integer)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
@@ -606,7 +607,11 @@ BEGIN
 			END IF;
 		END IF;
 		IF u.unsent IS NOT NULL THEN
-			PERFORM crm.flight_add(l.integration_id, u.unsent, u.unsent_attempt, array_agg(now_ms + 1)) FROM unnest(u.unsent);
+			-- one that came out of the flight has its row there still: a second one would send it twice
+			PERFORM crm.flight_add(l.integration_id, array_agg(m.id), array_agg(m.attempt), array_agg(now_ms + 1))
+			FROM unnest(u.unsent, u.unsent_attempt) AS m(id, attempt)
+			WHERE NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.integration_id = l.integration_id AND f.message_id = m.id AND f.attempt >= m.attempt)
+			HAVING count(*) > 0;
 		END IF;
 		DELETE FROM crm.message_lease s WHERE s.id = l.id;
 	END LOOP;

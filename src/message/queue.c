@@ -115,6 +115,7 @@ typedef struct Pick
 	int			count;
 	int			room;
 	MemoryContext context;		/* of the caller, not of SPI */
+	HTAB	   *ids;			/* of the items: no message twice in a batch */
 } Pick;
 
 static MemoryContext queue_context = NULL;
@@ -272,7 +273,7 @@ crm_message_queue_pick(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[6];
 	bool		nulls[6] = {false, false, false, false, false, false};
-	Pick		pick = {NULL, 0, 0, CurrentMemoryContext};
+	Pick		pick = {NULL, 0, 0, CurrentMemoryContext, NULL};
 	Queue	   *queue;
 	TimestampTz now = crm_clock();
 	int64	   *ids;
@@ -935,9 +936,28 @@ take_delayed(Queue *queue, int capacity, Pick *pick)
 	}
 }
 
+/*
+ * A message that is in this process's hands, or in this batch already, is not
+ * picked again whatever the tables hold: it would leave twice.
+ */
 static void
 pick_item(Pick *pick, const Waiting *item)
 {
+	bool		there;
+
+	if (pick->ids == NULL)
+	{
+		HASHCTL		control = {0};
+
+		control.keysize = control.entrysize = sizeof(int64);
+		control.hcxt = pick->context;
+		pick->ids = hash_create("crm picked messages", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	if (hash_search(leased, &item->id, HASH_FIND, NULL) != NULL)
+		return;
+	hash_search(pick->ids, &item->id, HASH_ENTER, &there);
+	if (there)
+		return;
 	if (pick->count == pick->room)
 	{
 		MemoryContext old = MemoryContextSwitchTo(pick->context);
