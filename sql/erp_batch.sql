@@ -25,6 +25,14 @@ SELECT result, count(*), min(line), max(line), bool_and(erp_id = 'm' || line) AS
 FROM crm_erp.put_batch((SELECT jsonb_agg(jsonb_build_object('entity', 'company', 'erp_id', 'm' || g, 'name', CASE WHEN g % 2 = 0 THEN 'x' END))::text FROM generate_series(1, 50) g)) GROUP BY 1 ORDER BY 1;
 SELECT result, count(*) FROM crm_erp.put_batch((SELECT jsonb_agg(jsonb_build_object('entity', 'company', 'erp_id', 'n' || g, 'name', CASE WHEN g NOT IN (1, 700, 1500) THEN 'x' END))::text FROM generate_series(1, 1500) g)) GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM crm.company WHERE source_id ~ '^[mn][0-9]';
+-- clients that can only INSERT
+INSERT INTO crm_erp.company_in (erp_id, name, is_carrier) VALUES ('I-1', 'Вставка', '1');
+INSERT INTO crm_erp.company_in (erp_id, name, is_carrier) VALUES ('I-1', 'Вставка', '1');
+INSERT INTO crm_erp.order_in (erp_id, company_erp_id, product, tonnes) VALUES ('I-2', 'I-1', 'Песок', '5,5');
+INSERT INTO crm_erp.order_in (erp_id, company_erp_id, product) VALUES ('I-3', 'NOPE', 'Песок');
+SELECT c.name, c.is_carrier, o.tonnes FROM crm.company c JOIN crm.customer_order o ON o.company_id = c.id WHERE c.source_id = 'I-1';
+DELETE FROM crm.customer_order WHERE source_id = 'I-2';
+DELETE FROM crm.deal WHERE source_id = 'order:I-2';
 -- what the ERP reads back
 SELECT erp_id, name, is_client, is_carrier FROM crm_erp.company WHERE erp_id IN ('A', 'B') ORDER BY 1;
 SELECT erp_id, order_no, deal_stage, product, tonnes, ordered_at, state FROM crm_erp.customer_order;
@@ -35,6 +43,6 @@ SELECT entity, erp_id, column_name, value_before, value_after FROM crm_erp.chang
 -- only what ODBC reads without a surprise
 SELECT DISTINCT format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.relnamespace = 'crm_erp'::regnamespace AND c.relkind = 'v' AND a.attnum > 0
-	AND format_type(a.atttypid, a.atttypmod) !~ '^(character varying\(\d+\)|numeric\(\d+,\d+\)|bigint|integer|smallint|timestamp without time zone)$';
+	AND format_type(a.atttypid, a.atttypmod) !~ '^(character varying\(\d+\)|numeric\(\d+,\d+\)|bigint|integer|smallint|text|timestamp without time zone)$';
 SELECT DISTINCT t::regtype FROM pg_proc p, unnest(p.proargtypes) t WHERE p.pronamespace = 'crm_erp'::regnamespace ORDER BY 1;
 ROLLBACK;

@@ -339,6 +339,125 @@ COMMENT ON COLUMN crm_erp.change.value_before IS 'Before, as text';
 COMMENT ON COLUMN crm_erp.change.value_after IS 'After, as text';
 COMMENT ON COLUMN crm_erp.change.login IS 'Login role of the session';
 
+-- ---- for clients that can only INSERT ----------------------------------------------------------------
+-- A row inserted into crm_erp.X_in is a call of crm_erp.put_X with its columns; the views hold no row.
+
+CREATE OR REPLACE FUNCTION crm.erp_insert() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM crm.erp_put_row(jsonb_strip_nulls(to_jsonb(NEW)) || jsonb_build_object('entity', TG_ARGV[0]));
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm.erp_insert() IS 'Trigger function of the views crm_erp.X_in: puts the inserted row as crm_erp.put_X does, with the same errors.';
+
+CREATE OR REPLACE VIEW crm_erp.company_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS inn, NULL::varchar(255) AS kpp, NULL::varchar(255) AS is_client, NULL::varchar(255) AS is_carrier, NULL::varchar(255) AS full_name, NULL::varchar(255) AS owner_erp_id, NULL::varchar(255) AS language, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS archived
+	WHERE false;
+COMMENT ON VIEW crm_erp.company_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_company; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.company_in.erp_id IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.name IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.inn IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.kpp IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.is_client IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.is_carrier IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.full_name IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.owner_erp_id IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.language IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.time_zone IS 'As the argument of crm_erp.put_company';
+COMMENT ON COLUMN crm_erp.company_in.archived IS 'As the argument of crm_erp.put_company';
+
+CREATE OR REPLACE VIEW crm_erp.employee_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS team, NULL::varchar(255) AS is_head, NULL::varchar(255) AS role_name, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS dismissed_at
+	WHERE false;
+COMMENT ON VIEW crm_erp.employee_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_employee; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.employee_in.erp_id IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.name IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.team IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.is_head IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.role_name IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.time_zone IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.dismissed_at IS 'As the argument of crm_erp.put_employee';
+
+CREATE OR REPLACE VIEW crm_erp.contact_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS company_erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS phone, NULL::varchar(255) AS email, NULL::varchar(255) AS "position", NULL::varchar(255) AS is_decision_maker, NULL::varchar(255) AS language, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS archived
+	WHERE false;
+COMMENT ON VIEW crm_erp.contact_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_contact; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.contact_in.erp_id IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.company_erp_id IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.name IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.phone IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.email IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in."position" IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.is_decision_maker IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.language IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.time_zone IS 'As the argument of crm_erp.put_contact';
+COMMENT ON COLUMN crm_erp.contact_in.archived IS 'As the argument of crm_erp.put_contact';
+
+CREATE OR REPLACE VIEW crm_erp.place_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS company_erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS kind, NULL::varchar(255) AS lon, NULL::varchar(255) AS lat, NULL::varchar(255) AS radius_m, NULL::text AS border, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS no_internet, NULL::varchar(255) AS archived
+	WHERE false;
+COMMENT ON VIEW crm_erp.place_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_place; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.place_in.erp_id IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.company_erp_id IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.name IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.kind IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.lon IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.lat IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.radius_m IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.border IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.time_zone IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.no_internet IS 'As the argument of crm_erp.put_place';
+COMMENT ON COLUMN crm_erp.place_in.archived IS 'As the argument of crm_erp.put_place';
+
+CREATE OR REPLACE VIEW crm_erp.vehicle_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS plate, NULL::varchar(255) AS carrier_erp_id, NULL::varchar(255) AS kind, NULL::varchar(255) AS driver, NULL::varchar(255) AS driver_phone, NULL::varchar(255) AS tare_kg, NULL::varchar(255) AS gps_integration, NULL::varchar(255) AS gps_unit, NULL::varchar(255) AS archived
+	WHERE false;
+COMMENT ON VIEW crm_erp.vehicle_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_vehicle; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.vehicle_in.erp_id IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.plate IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.carrier_erp_id IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.kind IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.driver IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.driver_phone IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.tare_kg IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.gps_integration IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.gps_unit IS 'As the argument of crm_erp.put_vehicle';
+COMMENT ON COLUMN crm_erp.vehicle_in.archived IS 'As the argument of crm_erp.put_vehicle';
+
+CREATE OR REPLACE VIEW crm_erp.order_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS company_erp_id, NULL::varchar(255) AS product, NULL::varchar(255) AS tonnes, NULL::varchar(255) AS price, NULL::varchar(255) AS number, NULL::varchar(255) AS ordered_at, NULL::varchar(255) AS window_from, NULL::varchar(255) AS window_to, NULL::varchar(255) AS place_erp_id, NULL::varchar(255) AS contact_erp_id, NULL::varchar(255) AS state, NULL::varchar(255) AS make_deal
+	WHERE false;
+COMMENT ON VIEW crm_erp.order_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_order; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.order_in.erp_id IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.company_erp_id IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.product IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.tonnes IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.price IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.number IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.ordered_at IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.window_from IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.window_to IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.place_erp_id IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.contact_erp_id IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.state IS 'As the argument of crm_erp.put_order';
+COMMENT ON COLUMN crm_erp.order_in.make_deal IS 'As the argument of crm_erp.put_order';
+
+CREATE OR REPLACE VIEW crm_erp.shipment_in AS
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS order_erp_id, NULL::varchar(255) AS vehicle, NULL::varchar(255) AS tare_kg, NULL::varchar(255) AS gross_kg, NULL::varchar(255) AS weighed_at, NULL::varchar(255) AS waybill, NULL::varchar(255) AS product, NULL::varchar(255) AS wagon, NULL::varchar(255) AS storno
+	WHERE false;
+COMMENT ON VIEW crm_erp.shipment_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_shipment; holds no row (claim 2)';
+COMMENT ON COLUMN crm_erp.shipment_in.erp_id IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.order_erp_id IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.vehicle IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.tare_kg IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.gross_kg IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.weighed_at IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.waybill IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.product IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.wagon IS 'As the argument of crm_erp.put_shipment';
+COMMENT ON COLUMN crm_erp.shipment_in.storno IS 'As the argument of crm_erp.put_shipment';
+
 -- ---- what is not linked ------------------------------------------------------------------------------
 
 CREATE OR REPLACE VIEW crm_bi.unlinked AS

@@ -222,6 +222,15 @@ END
 $$;
 COMMENT ON FUNCTION crm_erp.put_employee(text, text, text, text, text, text, text) IS 'Takes one of our people by the ERP''s id; an unknown team is made. All text; empty leaves, - clears. Answers id, result, erp_id. Errors, the advice in DETAIL too: 22004 no id or name, 22023 zone, 22007 and 22008 time, 22P02 neither yes nor no, 23505 role of another person, 55000 not active.';
 
+CREATE OR REPLACE FUNCTION crm_erp.put_employee(erp_id text, name text, team text, is_head boolean, role_name text DEFAULT NULL,
+	time_zone text DEFAULT NULL, dismissed_at timestamp DEFAULT NULL)
+	RETURNS crm_erp.put_result
+	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT p.id, p.result, p.erp_id FROM crm_erp.put_employee($1, $2, $3, $4::text, $5, $6, crm.erp_stamp($7, 'dismissed_at')) p;
+END;
+COMMENT ON FUNCTION crm_erp.put_employee(text, text, text, boolean, text, text, timestamp) IS 'The same with yes and no as boolean, the time as timestamp (in the plant''s zone).';
+
 -- ---- contacts ----------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm_erp.put_contact(erp_id text, company_erp_id text DEFAULT NULL, name text DEFAULT NULL, phone text DEFAULT NULL,
@@ -476,6 +485,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm_erp.put_vehicle(text, text, text, text, text, text, text, text, text, text) IS 'Takes a vehicle by the ERP''s id; one that was met by its plate alone becomes this one. gps_integration is the name of a row of crm.integration, gps_unit the tracker''s id there. All text; empty leaves, - clears driver and driver_phone. Answers id, result, erp_id. Errors, the advice in DETAIL too: 22004 no id or plate, 23503 carrier or integration not known, 23505 plate of another vehicle, 22003 tare out of range, 22023 no phone or kind, 55000 not active.';
+
+CREATE OR REPLACE FUNCTION crm_erp.put_vehicle(erp_id text, plate text, carrier_erp_id text, kind text, driver text, driver_phone text, tare_kg numeric,
+	gps_integration text DEFAULT NULL, gps_unit text DEFAULT NULL, archived boolean DEFAULT NULL)
+	RETURNS crm_erp.put_result
+	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT p.id, p.result, p.erp_id FROM crm_erp.put_vehicle($1, $2, $3, $4, $5, $6, $7::text, $8, $9, $10::text) p;
+END;
+COMMENT ON FUNCTION crm_erp.put_vehicle(text, text, text, text, text, text, numeric, text, text, boolean) IS 'The same with the tare as numeric, yes and no as boolean.';
 
 CREATE OR REPLACE FUNCTION crm.erp_vehicle_by_plate(plate text) RETURNS bigint
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
