@@ -18,9 +18,11 @@
  *
  * A hostile client: headers, bodies and connections are bounded in number, size
  * and time.  libmicrohttpd's own time-out counts from the last byte, so each
- * connection has a clock of its own here, and the oldest that has not sent a
- * request makes room for a new one.  What is refused is logged at most once a
- * minute.
+ * connection has a clock of its own here.  Nobody is turned away for want of
+ * room, since a gateway takes a reset for a failure and a burst is no attack:
+ * while all places are taken the rest waits in the kernel's queue, and those
+ * who hold a place without asking anything lose it soon.  What is refused is
+ * logged at most once a minute.
  *
  * Must never: throw or palloc inside a call-back; hold a transaction, snapshot
  * or lock while waiting; put a path or a token into the log.
@@ -61,7 +63,9 @@
 #include "workers/sha256.h"
 #include "workers/worker.h"
 
-#define CONNECTIONS			320 /* at most, if the limit of open files allows */
+#define CONNECTIONS			640 /* at most, if the limit of open files allows */
+#define BACKLOG				1024	/* the rest waits here, in the kernel */
+#define ACCEPT_ROUNDS		32	/* the library accepts ten in a run */
 #define CONNECTIONS_FROM_ONE 64 /* from one address that is not loopback */
 #define HEADER_BYTES		16384	/* request line and headers */
 #define DEFAULT_BODY_BYTES	1048576 /* until the route is known */
@@ -74,7 +78,11 @@
 #define BODY_MS				60000
 #define SEND_MS				60000
 #define KEEP_ALIVE_MS		75000	/* between two requests */
+#define FULL_HEADER_MS		500 /* while all places are taken: for those who say
+								 * nothing */
+#define FULL_KEEP_ALIVE_MS	1000	/* … and for those who were answered */
 #define SWEEP_MS			1000
+#define FULL_SWEEP_MS		100
 #define ROUTES_OLD_MS		5000
 #define ROUTES_AGAIN_MS		1000
 #define HOLD_MS				10000	/* a route that did not get ready in time */
@@ -174,8 +182,7 @@ static dlist_head idle = DLIST_STATIC_INIT(idle);	/* oldest first */
 static dlist_head busy = DLIST_STATIC_INIT(busy);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
 static int	connections = 0;
-static int	shut_connections = 0;
-static int	connections_soft = 0;
+static int	connections_limit = 0;
 static size_t gathered = 0;		/* bytes of bodies and answers in memory */
 
 static Route *routes = NULL;
@@ -212,7 +219,8 @@ static bool method_in(const char *methods, const char *method);
 static void set_state(Connection *c, ConnectionState state);
 static void shut(Connection *c);
 static uint64 bytes_received(int fd);
-static void make_room(void);
+static void run_daemon(void);
+static bool is_full(void);
 static void sweep(void);
 static void log_refused(void);
 static bool read_routes(void);
@@ -256,23 +264,26 @@ crm_listener_main(Datum main_arg)
 			if (MHD_get_timeout(mhd_daemon, &mhd_timeout) == MHD_YES)
 				timeout = Min(mhd_timeout, SWEEP_MS);
 			if (connections > 0)
-				timeout = timeout < 0 ? SWEEP_MS : Min(timeout, SWEEP_MS);
+			{
+				long		next = is_full() ? FULL_SWEEP_MS : SWEEP_MS;
+
+				timeout = timeout < 0 ? next : Min(timeout, next);
+			}
 			if (log_at != 0)
 				timeout = timeout < 0 ? LOG_EVERY_MS : timeout;
 		}
 		(void) crm_loop_serve(timeout);
 
 		now_ms = crm_worker_ms();
-		(void) MHD_run(mhd_daemon);
-		make_room();
+		run_daemon();
 		if (!dlist_is_empty(&ready))
 		{
 			answer_ready();
 			crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, NULL);
 			now_ms = crm_worker_ms();
-			(void) MHD_run(mhd_daemon);
+			run_daemon();
 		}
-		if (now_ms >= sweep_at)
+		if (now_ms >= sweep_at || (is_full() && now_ms >= sweep_at - SWEEP_MS + FULL_SWEEP_MS))
 		{
 			sweep_at = now_ms + SWEEP_MS;
 			sweep();
@@ -336,7 +347,7 @@ open_socket_at(const char *setting, bool *loopback)
 		(found->ai_family == AF_INET6 &&
 		 setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0) ||
 		bind(fd, found->ai_addr, found->ai_addrlen) != 0 ||
-		listen(fd, 511) != 0)
+		listen(fd, BACKLOG) != 0)
 	{
 		int			save_errno = errno;
 		char		detail[CRM_DETAIL_LEN];
@@ -356,20 +367,20 @@ static void
 open_daemon(void)
 {
 	bool		loopback;
-	int			hard = Max(16, Min(CONNECTIONS, max_safe_fds / 3));
+	int			limit = Max(16, Min(CONNECTIONS, max_safe_fds * 2 / 3));
 	int			fd = open_socket_at(crm_worker_slot->setting, &loopback);
 	const union MHD_DaemonInfo *info;
 
 	/* their descriptors are opened behind the server's back */
-	for (int i = 0; i < hard + 4; i++)
+	for (int i = 0; i < limit + 4; i++)
 		ReserveExternalFD();
-	connections_soft = hard * 4 / 5;
+	connections_limit = limit;
 
 	MHD_set_panic_func(on_panic, NULL);
 	mhd_daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0,
 								  NULL, NULL, on_request, NULL,
 								  MHD_OPTION_LISTEN_SOCKET, fd,
-								  MHD_OPTION_CONNECTION_LIMIT, (unsigned int) hard,
+								  MHD_OPTION_CONNECTION_LIMIT, (unsigned int) limit,
 								  MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned int) (loopback ? 0 : CONNECTIONS_FROM_ONE),
 								  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HEADER_BYTES,
 								  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) (KEEP_ALIVE_MS / 1000 + 5),
@@ -471,8 +482,6 @@ on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	{
 		dlist_delete(&c->node);
 		connections--;
-		if (c->shut)
-			shut_connections--;
 		free(c);
 		*context = NULL;
 	}
@@ -810,11 +819,7 @@ static void
 shut(Connection *c)
 {
 	(void) shutdown(c->fd, SHUT_RDWR);
-	if (!c->shut)
-	{
-		c->shut = true;
-		shut_connections++;
-	}
+	c->shut = true;
 }
 
 static uint64
@@ -828,25 +833,28 @@ bytes_received(int fd)
 	return info.tcpi_bytes_received;
 }
 
-/* More connections than we want: those that have sent no request go, oldest first. */
-static void
-make_room(void)
+/* All places are taken, and more connections may wait in the kernel. */
+static bool
+is_full(void)
 {
-	dlist_iter	iter;
+	return connections >= connections_limit;
+}
 
-	if (connections - shut_connections <= connections_soft)
-		return;
-	dlist_foreach(iter, &idle)
+/*
+ * Lets the library work.  A burst of new connections is taken in whole; and
+ * when connections have gone it must run once more, since only then does it
+ * listen again after it had no place left.
+ */
+static void
+run_daemon(void)
+{
+	for (int i = 0; i < ACCEPT_ROUNDS; i++)
 	{
-		Connection *c = dlist_container(Connection, node, iter.cur);
+		int			before = connections;
 
-		if (connections - shut_connections <= connections_soft)
+		(void) MHD_run(mhd_daemon);
+		if (connections == before)
 			break;
-		if (c->shut)
-			continue;
-		refused_busy++;
-		strlcpy(last_peer, c->peer, sizeof(last_peer));
-		shut(c);
 	}
 }
 
@@ -854,6 +862,8 @@ static void
 sweep(void)
 {
 	dlist_iter	iter;
+	int64		header_ms = is_full() ? FULL_HEADER_MS : HEADER_MS;
+	int64		keep_alive_ms = is_full() ? FULL_KEEP_ALIVE_MS : KEEP_ALIVE_MS;
 
 	dlist_foreach(iter, &idle)
 	{
@@ -865,9 +875,9 @@ sweep(void)
 		if (c->first_byte == 0 && bytes_received(c->fd) > c->received)
 			c->first_byte = c->served ? now_ms : c->since;
 		if (c->first_byte != 0)
-			late = now_ms - c->first_byte > HEADER_MS;
+			late = now_ms - c->first_byte > header_ms;
 		else
-			late = now_ms - c->since > (c->served ? KEEP_ALIVE_MS : HEADER_MS);
+			late = now_ms - c->since > (c->served ? keep_alive_ms : header_ms);
 		if (late)
 		{
 			if (!c->served || c->first_byte != 0)
