@@ -40,7 +40,7 @@ COMMENT ON FUNCTION crm.kpi_figure(crm.indicator, text) IS 'How a figure is comp
 
 CREATE OR REPLACE FUNCTION crm.kpi_cells("from" date, "to" date, zone text DEFAULT crm.kpi_zone())
 	RETURNS TABLE (level text, team_id bigint, employee_id bigint, code text, "position" integer, value numeric, numerator numeric, denominator numeric, facts bigint)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	period record;
 	query  text;
@@ -120,7 +120,7 @@ CREATE OR REPLACE FUNCTION crm.kpi_rows(code text, "from" date, "to" date, emplo
 	zone text DEFAULT crm.kpi_zone(), team bigint DEFAULT NULL)
 	RETURNS TABLE (fact text, fact_id bigint, at timestamptz, business_date date, employee_id bigint, employee_name text, company_id bigint, company_name text,
 		fact_part text, weight numeric, details text)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	period record;
 	i      crm.indicator;
@@ -164,7 +164,7 @@ COMMENT ON FUNCTION crm.kpi_rows(text, date, date, bigint, text, text, bigint) I
 
 CREATE OR REPLACE FUNCTION crm.kpi_reconcile("from" date, "to" date, zone text DEFAULT crm.kpi_zone())
 	RETURNS TABLE (code text, level text, team_id bigint, employee_id bigint, part text, cell numeric, sum_of_rows numeric, count_of_rows bigint)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	c      record;
 	walked bigint := 0;

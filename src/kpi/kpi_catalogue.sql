@@ -176,6 +176,7 @@ CREATE OR REPLACE VIEW crm.fact_delivery WITH (security_invoker = true) AS
 		SELECT coalesce(crm.kpi_parameter_at('otif_late_minutes', d.day), 0) AS late_minutes,
 			coalesce(crm.kpi_parameter_at('otif_short_percent', d.day), 0) AS short_percent
 		FROM (SELECT (o.window_to AT TIME ZONE crm.kpi_zone())::date AS day) d
+		OFFSET 0 -- once an order, not once a load
 	) w
 	CROSS JOIN LATERAL (
 		SELECT coalesce(sum(x.net_kg) / 1000, 0)::numeric(14,3) AS shipped_t,
