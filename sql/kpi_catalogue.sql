@@ -89,7 +89,22 @@ SELECT crm.activate('off');
 SELECT subject, message, hint FROM crm.health WHERE subject LIKE 'indicator%';
 SELECT count(*) FROM crm.compiled WHERE code = 'cement_rub';
 SELECT ship_t FROM crm.kpi_report('2026-11-01', '2026-12-01') WHERE level = 'total';
-DELETE FROM crm.indicator WHERE code IN ('cement_rub', 'cement_share');
+\echo one whose author left
+CREATE ROLE kpi_author IN ROLE crm_director;
+SET LOCAL SESSION AUTHORIZATION kpi_author;
+INSERT INTO crm.indicator (code, name_ru, name_en, fact, time_column) VALUES ('loads', 'Взвешивания', 'Loads', 'shipment', 'weighed_at');
+SELECT author, version FROM crm.indicator WHERE code = 'loads';
+SELECT value FROM crm.kpi_cells('2026-11-01', '2026-12-01') WHERE code = 'loads' AND level = 'total';
+RESET SESSION AUTHORIZATION;
+DROP ROLE kpi_author;
+SELECT message FROM crm.health WHERE subject = 'indicator loads';
+SELECT crm.activate('off');
+SELECT message FROM crm.health WHERE subject = 'indicator loads';
+UPDATE crm.indicator SET name_en = 'Weighings' WHERE code = 'loads';
+SELECT author = session_user AS mine, broken FROM crm.indicator WHERE code = 'loads';
+DELETE FROM crm.indicator WHERE code IN ('cement_rub', 'cement_share', 'loads');
+SELECT pg_temp.try('SELECT crm.kpi_expression(0::regclass, ''true'', ''boolean'')');
+SELECT pg_temp.try('SELECT crm.kpi_expression(''crm.fact_trip'', ''true'', ''text'')');
 SELECT code FROM crm.compiled ORDER BY code;
 SELECT count(*) FROM crm.indicator_version WHERE code = 'cement_rub';
 

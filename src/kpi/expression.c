@@ -25,16 +25,19 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -215,6 +218,18 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("an expression of an indicator is longer than %d bytes", EXPRESSION_MAX)));
+	if (type != BOOLOID && type != NUMERICOID && type != INT8OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an expression of an indicator is boolean, numeric or bigint"),
+				 errhint("Name one of these types.")));
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(fact)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("no relation has the OID %u", fact),
+				 errhint("Name a view of crm.fact.")));
+	if (pg_class_aclcheck(fact, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(fact)), get_rel_name(fact));
 	callback.callback = expression_context;
 	callback.arg = expression;
 	callback.previous = error_context_stack;

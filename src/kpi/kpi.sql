@@ -253,12 +253,12 @@ CREATE OR REPLACE FUNCTION crm.health_kpi() RETURNS TABLE (severity text, subjec
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT 'warning', 'indicator ' || i.code, format('Indicator "%s" is off: %s', i.code, i.broken),
-		'Correct its definition in crm.indicator; SELECT crm.activate(); tries the old one again.', i.edited_at
+		'Correct its definition in crm.indicator, or save it under your own name; SELECT crm.activate(); tries the old one again.', i.edited_at
 	FROM crm.indicator i WHERE i.broken IS NOT NULL
 	UNION ALL
-	SELECT 'warning', 'indicator ' || i.code, format('The author of indicator "%s" is gone: role "%s" does not exist.', i.code, i.author),
-		'Look at its definition, then save it again under your own name.', i.edited_at
-	FROM crm.indicator i WHERE NOT i.shipped AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = i.author);
+	SELECT 'warning', 'indicator ' || i.code, format('The author of indicator "%s" is gone: role "%s" does not exist. The next activation switches it off.', i.code, i.author),
+		'Look at its definition, then save it under your own name: any edit of its texts will do.', i.edited_at
+	FROM crm.indicator i WHERE NOT i.shipped AND i.broken IS NULL AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = i.author);
 END;
 COMMENT ON FUNCTION crm.health_kpi() IS 'Rows of crm.health about indicators that could not be compiled, and about authors who are gone.';
 SELECT crm.register_hook('health', 'kpi', 'crm.health_kpi');

@@ -337,13 +337,13 @@ COMMENT ON FUNCTION crm.compile_union() IS 'Makes crm_bi.kpi and crm_bi.kpi_rows
 CREATE OR REPLACE FUNCTION crm.compile_comments(view text) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('COMMENT ON COLUMN %s.fact_id IS %L', view, 'id of the fact');
-	EXECUTE format('COMMENT ON COLUMN %s.at IS %L', view, 'When it happened, plant''s zone');
-	EXECUTE format('COMMENT ON COLUMN %s.business_date IS %L', view, 'Day in the plant''s zone');
-	EXECUTE format('COMMENT ON COLUMN %s.employee_id IS %L', view, 'Who is credited (crm.employee.id); NULL: nobody was responsible');
-	EXECUTE format('COMMENT ON COLUMN %s.company_id IS %L', view, 'The client (crm.company.id)');
-	EXECUTE format('COMMENT ON COLUMN %s.part IS %L', view, 'value; for a ratio numerator and denominator');
-	EXECUTE format('COMMENT ON COLUMN %s.weight IS %L', view, 'What the row adds to its part');
+	EXECUTE format('COMMENT ON COLUMN %s.fact_id IS %L', view::regclass, 'id of the fact');
+	EXECUTE format('COMMENT ON COLUMN %s.at IS %L', view::regclass, 'When it happened, plant''s zone');
+	EXECUTE format('COMMENT ON COLUMN %s.business_date IS %L', view::regclass, 'Day in the plant''s zone');
+	EXECUTE format('COMMENT ON COLUMN %s.employee_id IS %L', view::regclass, 'Who is credited (crm.employee.id); NULL: nobody was responsible');
+	EXECUTE format('COMMENT ON COLUMN %s.company_id IS %L', view::regclass, 'The client (crm.company.id)');
+	EXECUTE format('COMMENT ON COLUMN %s.part IS %L', view::regclass, 'value; for a ratio numerator and denominator');
+	EXECUTE format('COMMENT ON COLUMN %s.weight IS %L', view::regclass, 'What the row adds to its part');
 END
 $$;
 COMMENT ON FUNCTION crm.compile_comments(text) IS 'Comments on the columns that every compiled view has. Called by crm.compile_indicator().';
@@ -357,6 +357,8 @@ DECLARE
 	fresh    boolean;
 	words    text;
 BEGIN
+	-- One compiles at a time: two would replace crm_bi.kpi at once. Readers do not wait.
+	LOCK TABLE crm.compiled IN SHARE ROW EXCLUSIVE MODE;
 	SELECT x.* INTO i FROM crm.indicator x WHERE x.code = compile_indicator.code;
 	IF i.code IS NULL OR NOT coalesce(i.switched, i.enabled) OR i.broken IS NOT NULL THEN
 		DELETE FROM crm.compiled c WHERE c.code = compile_indicator.code RETURNING c.function_name, c.view_name INTO f_name, v_name;
@@ -399,6 +401,7 @@ DECLARE
 	c crm.compiled;
 	n integer := 0;
 BEGIN
+	LOCK TABLE crm.compiled IN SHARE ROW EXCLUSIVE MODE;
 	DROP VIEW IF EXISTS crm_bi.kpi, crm_bi.kpi_rows;
 	FOR c IN DELETE FROM crm.compiled RETURNING * LOOP
 		EXECUTE format('DROP VIEW IF EXISTS %s', c.view_name);
@@ -473,6 +476,7 @@ DECLARE
 	i crm.indicator;
 	n crm.indicator;
 	o record;
+	view text;
 BEGIN
 	INSERT INTO crm.kpi_parameter (code, value, unit, description_en, description_ru, shipped) VALUES
 		('otif_late_minutes', 30, 'min', 'An arrival so long after the end of the window is still in time.', 'Прибытие не позже конца окна плюс столько минут считается вовремя.', true),
@@ -539,6 +543,15 @@ BEGIN
 	END LOOP;
 	FOR i IN SELECT x.* FROM crm.indicator x WHERE coalesce(x.switched, x.enabled) ORDER BY x."position", x.code LOOP
 		BEGIN
+			IF NOT i.shipped THEN
+				-- Whoever wrote it must still be there, and able to read what it counts.
+				SELECT f.view INTO view FROM crm.fact f WHERE f.name = i.fact;
+				IF NOT EXISTS (SELECT FROM pg_roles p WHERE p.rolname = i.author) THEN
+					RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('its author "%s" is gone', i.author);
+				ELSIF view IS NOT NULL AND NOT has_table_privilege(i.author, view, 'SELECT') THEN
+					RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('its author "%s" may not read %s', i.author, view);
+				END IF;
+			END IF;
 			UPDATE crm.indicator x SET broken = NULL WHERE x.code = i.code AND x.broken IS NOT NULL;
 			PERFORM crm.compile_indicator(i.code);
 			INSERT INTO crm.indicator_version (code, version, definition, by) VALUES (i.code, i.version, crm.indicator_definition(i), i.author)

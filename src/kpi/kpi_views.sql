@@ -256,7 +256,7 @@ CREATE OR REPLACE VIEW crm_bi.notice_latency WITH (security_invoker = true) AS
 		(crm.now() AT TIME ZONE crm.kpi_zone())::timestamp(0) AS fresh_to
 	FROM crm.message_body b
 	JOIN crm.event e ON e.id = b.event_id AND e.known_at = b.event_known_at AND e.object_kind = 'trip'
-	CROSS JOIN LATERAL (SELECT coalesce((e.data ->> 'fix_at')::timestamptz, e.at) AS fix_at) f
+	CROSS JOIN LATERAL (SELECT coalesce(nullif(e.data ->> 'fix_at', '')::timestamptz, e.at) AS fix_at) f
 	LEFT JOIN crm.rule u ON u.id = b.rule_id
 	LEFT JOIN LATERAL (SELECT min(x.at) AS sent_at FROM crm.message_attempt x WHERE x.message_id = b.id AND x.outcome = 'sent' AND x.at >= b.queued_at) a ON true;
 COMMENT ON VIEW crm_bi.notice_latency IS 'How long a notice about a vehicle took, from the fix that proved it to the provider; live (claim 65). In the business clock. The median and the 95th percentile: percentile_cont(0.95) WITHIN GROUP (ORDER BY total_s).';
