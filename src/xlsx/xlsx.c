@@ -51,7 +51,7 @@ PG_MODULE_MAGIC;
 #define XLSX_MAX_SHEETS 32
 #define XLSX_MAX_COLUMNS 256
 #define XLSX_MAX_ROWS 1048576	/* of the format, headings included */
-#define XLSX_MAX_CELLS INT64CONST(20000000)
+#define XLSX_MAX_CELLS INT64CONST(3000000)	/* packing them cannot be cancelled: about 2 s */
 #define XLSX_MAX_TEXT 32767		/* UTF-16 units in a cell, by the format */
 #define XLSX_MAX_BYTES ((int64) 512 * 1024 * 1024)
 #define XLSX_FETCH 500
