@@ -255,7 +255,7 @@ COMMENT ON FUNCTION crm.refuse_positions(bigint[], text[], timestamptz[], double
 'Counts refused fixes in crm.position_refused and keeps those that could not be read in crm.rejected; called by crm.put_positions()';
 
 CREATE OR REPLACE FUNCTION crm.vehicle_where(vehicle_id bigint) RETURNS TABLE (at timestamptz, lon double precision, lat double precision, speed_kmh real, course real, known_at timestamptz)
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan ROWS 1 AS $$
 BEGIN
 	RETURN QUERY SELECT p.at, p.lon, p.lat, p.speed_kmh, p.course, p.known_at FROM crm.vehicle_position p
 		WHERE p.vehicle_id = vehicle_where.vehicle_id ORDER BY p.at DESC LIMIT 1;
@@ -281,7 +281,7 @@ COMMENT ON FUNCTION crm.trip_approach(bigint, double precision, double precision
 'When, after base_at, a vehicle first came within approach_m metres of a point, or within approach_minutes by straight line x 1.3 at its own speed of the last fifteen minutes; NULL: not yet. Fixes from judge_from on are judged, up to through. origin_place_id: the plant whose fixes do not count, while the departure is not known. Also the expected arrival from the newest fix, at 50 km/h while the vehicle stands or its speed is not known. found_at NULL: not seen';
 
 CREATE OR REPLACE FUNCTION crm.trips_advance(trip_ids bigint[], from_ats timestamptz[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
 	IF NOT crm.guard() OR coalesce(cardinality(trip_ids), 0) = 0 THEN
 		RETURN;
@@ -366,20 +366,20 @@ BEGIN
 		RETURNING trip_id, state, version, at, error_s
 	), outcome AS MATERIALIZED (
 		SELECT s.id, s.zone, s.place_name, n.distance_m,
-			CASE WHEN crm.trip_state_rank(s.state) >= coalesce(h.rank, 0) THEN s.state ELSE h.state END AS state,
+			(ARRAY['planned', 'loading', 'departed', 'approaching', 'arrived', 'unloaded'])[greatest(crm.trip_state_rank(s.state), h.rank)] AS state,
 			s.left_at AS departed_at, s.left_error_s AS departed_error_s,
 			CASE WHEN n.again THEN n.found_at ELSE s.approaching_at END AS approaching_at,
 			CASE WHEN n.again THEN n.error_s ELSE s.approaching_error_s END AS approaching_error_s,
 			s.entered_at AS arrived_at, s.entered_error_s AS arrived_error_s,
 			s.away_at AS unloaded_at, s.away_error_s AS unloaded_error_s,
-			CASE WHEN n.eta IS NULL OR abs(extract(epoch FROM n.eta - s.eta)) < 60 AND NOT EXISTS (SELECT FROM changed c WHERE c.trip_id = s.id)
+			CASE WHEN n.eta IS NULL OR abs(extract(epoch FROM n.eta - s.eta)) < 60 AND k.trip_id IS NULL
 				THEN s.eta ELSE n.eta END AS eta,
-			CASE WHEN n.eta IS NULL OR abs(extract(epoch FROM n.eta - s.eta)) < 60 AND NOT EXISTS (SELECT FROM changed c WHERE c.trip_id = s.id)
+			CASE WHEN n.eta IS NULL OR abs(extract(epoch FROM n.eta - s.eta)) < 60 AND k.trip_id IS NULL
 				THEN s.eta_at ELSE n.eta_at END AS eta_at
 		FROM staying s
 		LEFT JOIN nearing n ON n.id = s.id
-		LEFT JOIN LATERAL (SELECT f.state, crm.trip_state_rank(f.state) AS rank FROM fact f
-			WHERE f.trip_id = s.id AND f.at IS NOT NULL ORDER BY 2 DESC LIMIT 1) h ON true
+		LEFT JOIN (SELECT f.trip_id, max(crm.trip_state_rank(f.state)) AS rank FROM fact f WHERE f.at IS NOT NULL GROUP BY f.trip_id) h ON h.trip_id = s.id
+		LEFT JOIN (SELECT DISTINCT c.trip_id FROM changed c) k ON k.trip_id = s.id
 	), moved AS (
 		UPDATE crm.trip t
 		SET state = o.state, departed_at = o.departed_at, departed_error_s = o.departed_error_s,
@@ -511,7 +511,7 @@ SELECT crm.register_hook('activate', 'shipping', 'crm.shipping_activated');
 -- Shipments -------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.shipments_weighed(shipment_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
 	trips bigint[];
 	news  bigint[];
