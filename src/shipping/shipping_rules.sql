@@ -44,9 +44,9 @@ BEGIN
 	PERFORM crm.ship_rule('trip.approaching', '{"event_kind": "trip.approaching", "audience": "order_contact", "channel": "sms", "template": "trip.approaching",
 		"once": "object", "truth": "crm.trip_is(object_id, ''{approaching}'')", "priority": 2, "quiet": "urgent", "expires_after": "3 hours"}');
 	PERFORM crm.ship_rule('trip.arrived', '{"event_kind": "trip.arrived", "audience": "order_contact", "channel": "sms", "template": "trip.arrived",
-		"once": "object", "priority": 2, "quiet": "urgent", "expires_after": "24 hours"}');
+		"once": "object", "truth": "crm.trip_is(object_id, ''{arrived,unloaded}'')", "priority": 2, "quiet": "urgent", "expires_after": "24 hours"}');
 	PERFORM crm.ship_rule('trip.arrived.letter', '{"event_kind": "trip.arrived", "audience": "order_contact", "channel": "email", "template": "trip.arrived",
-		"once": "object", "quiet": "urgent", "expires_after": "72 hours"}');
+		"once": "object", "truth": "crm.trip_is(object_id, ''{arrived,unloaded}'')", "quiet": "urgent", "expires_after": "72 hours"}');
 	PERFORM crm.rules_check();
 END
 $$;
