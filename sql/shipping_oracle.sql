@@ -11,6 +11,12 @@
 \else
 \set seed 1
 \endif
+\getenv soak CRM_SOAK
+\if :{?soak}
+\set vehicles 70
+\else
+\set vehicles 7
+\endif
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'UTC';
@@ -76,7 +82,7 @@ WITH o AS MATERIALIZED (SELECT vehicle_id, place_id, entered_at::timestamptz(3),
 	c AS MATERIALIZED (SELECT vehicle_id, place_id, entered_at::timestamptz(3), round(entered_error_s::numeric, 3) AS e, entered_gap, entry_fix_at, dwelled, left_at::timestamptz(3), round(left_error_s::numeric, 3) AS l, left_gap, exit_fix_at FROM crm.passage WHERE superseded_at IS NULL)
 SELECT (SELECT count(*) FROM (SELECT * FROM o EXCEPT ALL SELECT * FROM c) x), (SELECT count(*) FROM (SELECT * FROM c EXCEPT ALL SELECT * FROM o) x) $$;
 
-INSERT INTO crm.vehicle (id, plate) SELECT i, 'R ' || i FROM generate_series(1, 14) i;
+INSERT INTO crm.vehicle (id, plate) SELECT i, 'R ' || i FROM generate_series(1, :vehicles) i;
 INSERT INTO crm.place (name, lon, lat, radius_m) SELECT 'C ' || i, 30 + random() * 0.1, 50 + random() * 0.1, 100 + random() * 900 FROM generate_series(1, 14) i;
 INSERT INTO crm.place (name, border) VALUES
 	('Field', crm.geo_border('POLYGON((30.02 50.02,30.05 50.025,30.06 50.05,30.03 50.06,30.04 50.04,30.02 50.02))')),
@@ -92,14 +98,14 @@ DELETE FROM edge WHERE ax IS NULL;
 -- Walks of uneven steps with stops, gaps, jumps and spikes.
 CREATE TEMP TABLE walk ON COMMIT DROP AS
 WITH step AS MATERIALIZED (
-	SELECT v::bigint AS vehicle_id, k, random() AS a, random() AS r, random() AS g, random() AS s FROM generate_series(1, 14) v, generate_series(1, 250) k
+	SELECT v::bigint AS vehicle_id, k, random() AS a, random() AS r, random() AS g, random() AS s FROM generate_series(1, :vehicles) v, generate_series(1, 250) k
 ), way AS (
 	SELECT vehicle_id, k, '2026-05-03 00:00+00'::timestamptz + sum(CASE WHEN g < 0.02 THEN 1500 ELSE 5 + round(g::numeric * 90, 2) END) OVER w * interval '1 second' AS at,
 		30.05 + sum(CASE WHEN r < 0.4 THEN 0 ELSE 0.009 * (a - 0.5) END) OVER w AS lon, 50.05 + sum(CASE WHEN r < 0.4 THEN 0 ELSE 0.009 * (s - 0.5) END) OVER w AS lat, g, s
 	FROM step WINDOW w AS (PARTITION BY vehicle_id ORDER BY k)
 )
 SELECT vehicle_id, k, at, lon + CASE WHEN g > 0.985 THEN 0.3 ELSE 0 END AS lon, lat + CASE WHEN g > 0.985 THEN s - 0.5 ELSE 0 END AS lat, random() AS dice FROM way;
-SELECT count(*), count(DISTINCT (vehicle_id, at)) FROM walk;
+SELECT count(*) = :vehicles * 250 AS whole, count(*) = count(DISTINCT (vehicle_id, at)) AS "distinct" FROM walk;
 
 -- In order, in sets; in reverse; shuffled in sets of seven; shuffled singly; halves in turn; the rest at once.
 DO $$
@@ -117,7 +123,7 @@ BEGIN
 		PERFORM crm.put_positions(g.v, g.a, g.x, g.y);
 	END LOOP;
 END $$;
-SELECT (SELECT count(*) FROM crm.vehicle_position) AS fixes, (SELECT count(*) > 50 FROM crm.passage WHERE superseded_at IS NULL) AS enough;
+SELECT (SELECT count(*) FROM crm.vehicle_position) = (SELECT count(*) FROM walk) AS all_taken, (SELECT count(*) > 5 FROM crm.passage WHERE superseded_at IS NULL) AS enough;
 SELECT * FROM pg_temp.compare();
 -- Everything once more changes nothing.
 CREATE TEMP TABLE before ON COMMIT DROP AS SELECT * FROM crm.passage;
@@ -134,10 +140,12 @@ CREATE TEMP TABLE fix ON COMMIT DROP AS
 SELECT (j->>'time')::timestamptz - timestamptz '2014-09-10 00:00+02' + timestamptz '2026-05-03 00:00+00' AS at,
 	split_part(btrim(j->>'point', 'POINT()'), ' ', 1)::float8 AS lon, split_part(btrim(j->>'point', 'POINT()'), ' ', 2)::float8 AS lat
 FROM json_array_elements(pg_read_file(:'data' || '/gps/munich-car.json')::json) j;
-INSERT INTO crm.place (name, lon, lat, radius_m) SELECT 'M ' || row_number() OVER (), lon, lat, 50 + (extract(epoch FROM at)::bigint * 37) % 400 FROM fix WHERE extract(second FROM at) = 7;
-INSERT INTO crm.vehicle (id, plate) VALUES (31, 'M 31'), (32, 'M 32');
-SELECT crm.put_positions(array_agg(31::bigint), array_agg(at), array_agg(lon), array_agg(lat)) FROM fix;
-SELECT sum(n) FROM (SELECT crm.put_positions(array_agg(32::bigint), array_agg(at), array_agg(lon), array_agg(lat)) AS n FROM fix GROUP BY hashfloat8(lon) % 40) x;
-SELECT count(*) > 10 AS enough FROM crm.passage WHERE vehicle_id = 31 AND superseded_at IS NULL;
+INSERT INTO crm.place (name, lon, lat, radius_m) SELECT 'M ' || row_number() OVER (), lon, lat, 50 + (extract(epoch FROM at)::bigint * 37) % 400 FROM fix WHERE extract(second FROM at) = 7 AND extract(minute FROM at)::integer % 2 = 0;
+INSERT INTO crm.vehicle (id, plate) VALUES (1031, 'M 31'), (1032, 'M 32');
+DELETE FROM crm.passage WHERE vehicle_id < 1000;
+DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'crm.vehicle_position'::regclass LOOP EXECUTE 'DELETE FROM ' || p; END LOOP; END $$;
+SELECT crm.put_positions(array_agg(1031::bigint), array_agg(at), array_agg(lon), array_agg(lat)) FROM fix;
+SELECT sum(n) FROM (SELECT crm.put_positions(array_agg(1032::bigint), array_agg(at), array_agg(lon), array_agg(lat)) AS n FROM fix GROUP BY hashfloat8(lon) % 40) x;
+SELECT count(*) > 5 AS enough FROM crm.passage WHERE vehicle_id = 1031 AND superseded_at IS NULL;
 SELECT * FROM pg_temp.compare();
 ROLLBACK;

@@ -59,6 +59,11 @@ SELECT pg_temp.go(12, '2026-05-01 08:01:30+00', '30 seconds', array_fill(49.9979
 SELECT pg_temp.go(12, '2026-05-01 09:41:30+00', '30 seconds', ARRAY[49.99]);
 SELECT * FROM pg_temp.seen(12);
 
+-- Over the end of a month, fix by fix: two partitions, one passage; a late one between them changes nothing else.
+SELECT pg_temp.go(18, '2026-04-30 23:58+00'::timestamptz + k * interval '1 minute', '1 minute', ARRAY[CASE WHEN k IN (0, 1, 6) THEN 49.99 ELSE 50.0 END]) FROM unnest(ARRAY[0, 1, 2, 3, 5, 6, 4]) k \g /dev/null
+SELECT * FROM pg_temp.seen(18);
+SELECT count(*) AS versions FROM crm.passage WHERE vehicle_id = 18;
+
 -- A polygon with a hole, across no special line, and one that crosses itself.
 INSERT INTO crm.place (id, name, border) VALUES
 	(2, 'Ring', crm.geo_border('POLYGON((29.99 54.99,30.01 54.99,30.01 55.01,29.99 55.01,29.99 54.99),(29.995 54.995,30.005 54.995,30.005 55.005,29.995 55.005,29.995 54.995))'));
