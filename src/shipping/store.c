@@ -91,10 +91,16 @@ crm_store_open(bool writing)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CrmStore   *store = palloc0(sizeof(CrmStore));
 	PartitionDesc desc;
+	Oid			relid = crm_table("vehicle_position");
 
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"crm.vehicle_position\" does not exist"),
+				 errhint("CREATE EXTENSION crm CASCADE;")));
 	store->context = context;
 	store->lockmode = writing ? RowExclusiveLock : AccessShareLock;
-	store->parent = table_open(crm_table("vehicle_position"), store->lockmode);
+	store->parent = table_open(relid, store->lockmode);
 
 	desc = RelationGetPartitionDesc(store->parent, true);
 	store->parts = palloc0(sizeof(Partition) * Max(desc->nparts, 1));

@@ -221,9 +221,9 @@ crm_shipping_trip_approach(PG_FUNCTION_ARGS)
 
 				if (speed <= 0.0)
 					speed = CRM_SPEED_ASSUMED_MS;
-				has_eta = true;
+				has_eta = isfinite(metres);
 				eta_at = fix.at;
-				eta = fix.at + (TimestampTz) (metres * CRM_DETOUR / speed * USECS_PER_SEC);
+				eta = !has_eta ? 0 : fix.at + (TimestampTz) (metres * CRM_DETOUR / speed * USECS_PER_SEC);
 			}
 		}
 		prev = fix;
