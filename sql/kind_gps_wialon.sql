@@ -33,9 +33,9 @@ BEGIN
 		jsonb_build_object('step', step) || CASE step WHEN 'login' THEN '{}' ELSE jsonb_build_object('sid', crm.session_value(77) ->> 'sid', 'from', 0) END || more)::crm.reply]);
 	RETURN (SELECT format('%s failures %s%s', session - ARRAY['evts_at', 'units_at', 'base', 'asked', 'taken'], failures, ': ' || last_error) FROM crm.integration_state WHERE integration_id = 77);
 END $$;
--- the poll interval is over
+-- half a minute later, with no question open
 CREATE FUNCTION pg_temp.later() RETURNS void LANGUAGE sql AS
-	$$ UPDATE crm.integration_state SET session = session - 'evts_at' WHERE integration_id = 77 $$;
+	$$ UPDATE crm.integration_state SET session = session - 'evts_at' || jsonb_build_object('taken', session -> 'asked', 'units_at', (session ->> 'units_at')::bigint - 30000) WHERE integration_id = 77 $$;
 CREATE FUNCTION pg_temp.history() RETURNS TABLE (plate text, "window" text, problem text) LANGUAGE sql AS
 	$$ SELECT coalesce(plate, name), missing_from || ' to ' || missing_to, problem FROM crm.gps_wialon_unit WHERE missing_from IS NOT NULL ORDER BY 1 $$;
 
@@ -47,6 +47,9 @@ SELECT pg_temp.ask();
 SELECT pg_temp.answer('units', '['::bytea || pg_temp.file('update_data_flags') || ','::bytea || pg_temp.file('search_items') || ']'::bytea);
 SELECT unit, name, uid, plate, last_message_at, gone, missing_from FROM crm.gps_wialon_unit ORDER BY unit;
 SELECT plate, gps_integration_id, gps_unit FROM crm.vehicle ORDER BY id;
+\echo -- the past comes first, for ten seconds; then events
+SELECT left(pg_temp.ask(), 120);
+SELECT pg_temp.later();
 \echo -- events: the old one is stored too, the one without a fix is not, a deleted unit is marked
 SELECT pg_temp.ask();
 SELECT pg_temp.answer('events', pg_temp.file('events'));
@@ -65,6 +68,7 @@ SELECT pg_temp.history();
 SELECT what, theirs, ours, rejected FROM crm.completeness WHERE integration_id = 77;
 SELECT count(*) AS positions FROM crm.vehicle_position;
 \echo -- nothing missing: nothing to ask until the poll interval is over
+UPDATE crm.integration_state SET session = session || jsonb_build_object('taken', session -> 'asked') WHERE integration_id = 77;
 SELECT pg_temp.ask();
 SELECT pg_temp.later();
 SELECT pg_temp.ask();

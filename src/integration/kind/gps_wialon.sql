@@ -114,12 +114,14 @@ DECLARE
 	page     integer := coalesce((session ->> 'page')::integer, crm.setting_of($1, 'units_page')::integer);
 	request  crm.request;
 	wish     jsonb;
+	due      boolean;
 	gap      record;
 	gap_to   double precision;
 BEGIN
 	IF coalesce($2, 0) < 1 THEN
 		RETURN;
 	END IF;
+	SELECT NULL::text AS name, NULL::jsonb AS value INTO gap;
 
 	IF sid IS NULL THEN
 		request := crm.gps_wialon_login($1);
@@ -152,18 +154,18 @@ BEGIN
 			request := crm.gps_wialon_call(base, wish ->> 'svc', wish -> 'params', sid, limit_ms,
 				jsonb_build_object('step', 'page', 'sid', sid, 'from', from_item));
 		END IF;
-	ELSIF now_ms - coalesce((session ->> 'evts_at')::bigint, 0) >= pause THEN
-		request := ROW (1, 'POST', base || '/avl_evts?sid=' || crm.url_encode(sid), ARRAY['Content-Type: application/x-www-form-urlencoded'],
-			NULL, NULL, NULL, limit_ms, jsonb_build_object('step', 'events', 'sid', sid))::crm.request;
-		session := session || jsonb_build_object('evts_at', now_ms);
 	ELSE
-		SELECT c.name, c.value -> 'gap' AS value INTO gap
-		FROM crm.cursor AS c
-		WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
-			AND coalesce((c.value #>> '{gap,after}')::double precision, 0) <= extract(epoch FROM clock_timestamp())
-		ORDER BY (c.value #>> '{gap,from}')::double precision, c.name
-		LIMIT 1;
-		IF FOUND THEN
+		due := now_ms - coalesce((session ->> 'evts_at')::bigint, 0) >= pause;
+		-- After something was missed the past comes before the present for a while, so that a trip is told in order.
+		IF NOT due OR now_ms - (session ->> 'units_at')::bigint < 1000 * crm.setting_of($1, 'history_ahead_s')::bigint THEN
+			SELECT c.name, c.value -> 'gap' AS value INTO gap
+			FROM crm.cursor AS c
+			WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
+				AND coalesce((c.value #>> '{gap,after}')::double precision, 0) <= extract(epoch FROM clock_timestamp())
+			ORDER BY (c.value #>> '{gap,from}')::double precision, c.name
+			LIMIT 1;
+		END IF;
+		IF gap.name IS NOT NULL THEN
 			gap_to := least((gap.value ->> 'to')::double precision,
 				(gap.value ->> 'from')::double precision + coalesce((gap.value ->> 'slice')::double precision, crm.setting_of($1, 'slice_s')::double precision));
 			request := crm.gps_wialon_call(base, 'messages/load_interval', jsonb_build_object(
@@ -171,6 +173,10 @@ BEGIN
 				'flags', 1, 'flagsMask', 65281, 'loadCount', crm.setting_of($1, 'history_count')::integer), sid, limit_ms,
 				jsonb_build_object('step', 'history', 'sid', sid, 'unit', substr(gap.name, 6),
 					'from', floor((gap.value ->> 'from')::numeric)::bigint, 'to', ceil(gap_to::numeric)::bigint));
+		ELSIF due THEN
+			request := ROW (1, 'POST', base || '/avl_evts?sid=' || crm.url_encode(sid), ARRAY['Content-Type: application/x-www-form-urlencoded'],
+				NULL, NULL, NULL, limit_ms, jsonb_build_object('step', 'events', 'sid', sid))::crm.request;
+			session := session || jsonb_build_object('evts_at', now_ms);
 		ELSE
 			PERFORM crm.poll_after($1, greatest(0, coalesce((session ->> 'evts_at')::bigint, 0) + pause - now_ms)::integer);
 		END IF;
@@ -342,6 +348,11 @@ BEGIN
 				ELSE '{}' END,
 		changed_at = crm.now();
 
+	-- a place within a gap comes with its history, in order
+	SELECT jsonb_agg(e.event) INTO places
+	FROM jsonb_array_elements(places) AS e(event)
+	LEFT JOIN crm.cursor AS c ON c.integration_id = $1 AND c.name = 'unit:' || (e.event ->> 'i') AND c.value ? 'gap' AND NOT c.value -> 'gap' ? 'tries'
+	WHERE c.name IS NULL OR crm.gps_wialon_number(e.event #> '{d,t}') < (c.value #>> '{gap,from}')::double precision;
 	PERFORM crm.gps_wialon_store($1, 'the list of units', places, $3, true);
 
 	PERFORM crm.reject($1, 'the list of units', 'a unit without an id that can be read', NULL, convert_to(e.item::text, 'UTF8'))
@@ -751,7 +762,7 @@ SELECT crm.register_kind('gps_wialon', 'crm.gps_wialon_next', 'crm.gps_wialon_ta
 	test_function => 'crm.gps_wialon_test', judge_function => 'crm.gps_wialon_judge',
 	defaults => '{"poll_ms": 5000, "max_in_flight": 1, "max_reply_bytes": 16777216, "timeout_ms": 60000, "operate_as": "", "map_by_plate": true,
 		"units_page": 1000, "units_every_s": 600, "slice_s": 86400, "history_count": 10000, "history_back_s": 3600, "history_first_s": 3600,
-		"history_max_s": 2592000, "locator_site": ""}',
+		"history_max_s": 2592000, "history_ahead_s": 10, "locator_site": ""}',
 	description_en => 'Positions of vehicles from Wialon (Remote API), with history for what was missed',
 	description_ru => 'Координаты машин из Wialon (Remote API), с дочитыванием пропущенного из истории');
 SELECT crm.register_hook('health', 'gps_wialon', 'crm.gps_wialon_health');
