@@ -60,8 +60,7 @@ WHERE c.relowner <> 'crm_owner'::regrole AND c.relkind <> 'c' ORDER BY 1;
 SELECT c.oid::regclass FROM member m JOIN pg_class c ON c.oid = m.objid AND m.classid = 'pg_class'::regclass, aclexplode(c.relacl) x WHERE x.grantee = 0;
 SELECT p.oid::regprocedure FROM member m JOIN pg_proc p ON p.oid = m.objid AND m.classid = 'pg_proc'::regclass
 WHERE (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) x WHERE x.grantee = 0))
-	AND p.oid::regprocedure::text NOT IN ('crm.version()', 'crm.is_preloaded()', 'crm.mode()', 'crm.guard()', 'crm.now()', 'crm.clock()', 'crm.monotonic_ms()',
-		'crm.distance_m(double precision,double precision,double precision,double precision)', 'crm.wagon_number_ok(text)')
+	AND p.oid::regprocedure::text NOT IN ('crm.version()', 'crm.is_preloaded()', 'crm.mode()', 'crm.guard()', 'crm.now()', 'crm.clock()', 'crm.monotonic_ms()')
 ORDER BY 1;
 \echo keys, indexes and row triggers on a partitioned parent
 SELECT c.oid::regclass, 'index' FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid AND c.relkind = 'p' JOIN member m ON m.objid = c.oid

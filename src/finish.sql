@@ -164,14 +164,15 @@ BEGIN
 			('table',    'crm.message_attempt',             'SELECT (message_id, attempt, outcome, at)', 'crm_director, crm_bi_reader'),
 			('table',    'crm.message',                     'SELECT (id, state, channel, queued_at, sent_at, delivered_at, last_error, language, segments, rule, event_id, object_kind, object_id, company_id, contact_id, attempts)', 'crm_director, crm_bi_reader'),
 			('function', 'crm.put_positions',               'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer'),
-			('function', 'crm.distance_m',                  'EXECUTE',                     'PUBLIC'),
-			('function', 'crm.wagon_number_ok',             'EXECUTE',                     'PUBLIC'),
 			('function', 'crm.trip_is',                     'EXECUTE',                     'crm_owner, crm_eval, crm_courier, crm_manager, crm_head, crm_director'),
 			('function', 'crm.trip_state_rank',             'EXECUTE',                     'crm_owner, crm_eval, crm_manager, crm_head, crm_director, crm_bi_reader'),
 			('function', 'crm.trip_track',                  'EXECUTE',                     'crm_owner, crm_director, crm_head'),
 			('function', 'crm.vehicle_where',               'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_director, crm_head'),
 			('function', 'crm.gps_wialon_reread',           'EXECUTE',                     'crm_integrator'),
-			('table',    'crm.gps_wialon_unit',             'SELECT',                      'crm_integrator, crm_director')
+			('table',    'crm.gps_wialon_unit',             'SELECT',                      'crm_integrator, crm_director'),
+			('table',    'crm_erp.%\_in',                   'INSERT',                      'crm_erp_writer'),
+			('function', 'crm.distance_m',                  'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
+			('function', 'crm.wagon_number_ok',             'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval')
 		) AS v(kind, pattern, rights, roles)
 	LOOP
 		FOR o IN
