@@ -78,7 +78,7 @@
 #define BODY_MS				60000
 #define SEND_MS				60000
 #define KEEP_ALIVE_MS		75000	/* between two requests */
-#define FULL_HEADER_MS		500 /* while all places are taken: for those who say
+#define FULL_HEADER_MS		1000	/* while all places are taken: for those who say
 								 * nothing */
 #define FULL_KEEP_ALIVE_MS	1000	/* … and for those who were answered */
 #define SWEEP_MS			1000

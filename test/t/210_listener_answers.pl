@@ -43,7 +43,7 @@ is("@status", '200 200 200 200 500 200 200 200 200 200', 'nine are answered, the
 read_all($first);
 is($node->safe_psql('plant', "SELECT count(*) FROM web.fact WHERE id LIKE 'c%'"), '9', 'nine facts');
 is($node->safe_psql('plant', "SELECT what, reason, sqlstate, convert_from(bytes, 'UTF8') FROM crm.rejected WHERE what LIKE 'inbound%'"),
-	"inbound GET /h/web/hook|no message c4|P0002|id=c4&boom", 'the culprit is kept with its bytes');
+	"inbound GET /h/web/hook|no message c4|P0002|id=c4&boom\n", 'the culprit is kept with its bytes');
 
 @sockets = map { connect_to($port) } 1 .. 10;
 $stop = $node->background_psql('plant', on_error_stop => 1);
