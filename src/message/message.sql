@@ -54,7 +54,7 @@ CREATE OR REPLACE FUNCTION crm.message_text(value text, one_line boolean DEFAULT
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS '$libdir/crm', 'crm_message_text';
 COMMENT ON FUNCTION crm.message_text(text, boolean) IS
-'A text without control characters (line feeds and tabs stay), zero-width and bidirectional marks, CR LF made LF; in one line: line breaks become spaces, for subjects and headers';
+'A text in NFC without control characters (line feeds and tabs stay), zero-width and bidirectional marks, CR LF made LF; in one line: line breaks become spaces, for subjects and headers';
 
 -- Saving rules and templates -------------------------------------------------
 
@@ -441,7 +441,7 @@ $$;
 COMMENT ON FUNCTION crm.channel_integration(text, text) IS 'Number of the integration that carries a channel: the named one, else the first that is enabled; NULL: none';
 
 CREATE OR REPLACE FUNCTION crm.rule_queue() RETURNS trigger
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET work_mem = '32MB'
 AS $$
 DECLARE
 	r crm.rule%ROWTYPE;
@@ -507,9 +507,9 @@ BEGIN
 				FROM crm.audience_of(r.audience, (SELECT array_agg(h.id) FROM hit h)) a
 				WHERE a.event_id IS NOT NULL AND a.contact_id IS NOT NULL
 			), reader AS MATERIALIZED (
-				SELECT c.id, c.name, c.company_id, m.name AS company_name,
+				SELECT c.id, c.company_id, jsonb_build_object('contact_name', c.name, 'company_name', m.name) AS names,
 					COALESCE(c.time_zone, m.time_zone, current_setting('crm.time_zone')) AS zone,
-					p.id AS point_id, p.value AS recipient,
+					p.id AS point_id, p.value AS recipient, count(*) OVER (PARTITION BY p.value) > 1 AS shared,
 					t.id AS template_id, t.version AS template_version, t.language, t.subject, t.body, t.html
 				FROM (SELECT DISTINCT a.contact_id FROM asked a) w
 				JOIN crm.contact c ON c.id = w.contact_id AND c.archived_at IS NULL
@@ -535,23 +535,28 @@ BEGIN
 							AND b.queued_at > crm.now() - r.throttle_interval) AS n
 					  FROM asked a) n
 				WHERE r.throttle_count IS NOT NULL AND n.n > r.throttle_count
+			), twice AS MATERIALIZED (
+				-- two contacts with one phone: one of them gets it; only such readers are sorted
+				SELECT n.event_id, n.contact_id
+				FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.event_id, x.recipient ORDER BY a.contact_id) AS n
+					  FROM asked a JOIN reader x ON x.id = a.contact_id AND x.shared) n
+				WHERE n.n > 1
 			), picked AS (
-				SELECT DISTINCT ON (a.event_id, x.recipient) a.event_id, a.contact_id
-				FROM asked a JOIN reader x ON x.id = a.contact_id
-				WHERE x.recipient IS NOT NULL AND x.template_id IS NOT NULL
-					AND NOT EXISTS (SELECT FROM throttled t WHERE t.event_id = a.event_id AND t.contact_id = a.contact_id)
-				ORDER BY a.event_id, x.recipient, a.contact_id
+				SELECT a.event_id, a.contact_id
+				FROM asked a
+				WHERE NOT EXISTS (SELECT FROM throttled t WHERE t.event_id = a.event_id AND t.contact_id = a.contact_id)
+					AND NOT EXISTS (SELECT FROM twice t WHERE t.event_id = a.event_id AND t.contact_id = a.contact_id)
 			), filled AS MATERIALIZED (
 				SELECT h.id AS event_id, h.known_at, h.object_kind, h.object_id, h.cause, h.depth,
 					x.id AS contact_id, x.company_id, x.zone, x.point_id, x.recipient, x.template_id, x.template_version, x.language,
-					CASE WHEN r.channel = 'sms' THEN normalize(crm.message_text(crm.template_fill(x.body, v.vars)), NFC)
-						ELSE crm.message_text(crm.template_fill(x.body, v.vars)) END AS body,
+					crm.message_text(crm.template_fill(x.body, v.vars)) AS body,
 					crm.message_text(crm.template_fill(x.subject, v.vars), true) AS subject,
 					crm.template_fill_html(x.html, v.vars) AS html
 				FROM picked p
 				JOIN hit h ON h.id = p.event_id AND h.depth < 8
-				JOIN reader x ON x.id = p.contact_id
-				CROSS JOIN LATERAL (SELECT defaults || h.data || jsonb_build_object('contact_name', x.name, 'company_name', x.company_name)) AS v(vars)
+				JOIN reader x ON x.id = p.contact_id AND x.recipient IS NOT NULL AND x.template_id IS NOT NULL
+				-- OFFSET 0: built once, though three texts are filled from it
+				CROSS JOIN LATERAL (SELECT defaults || h.data || x.names OFFSET 0) AS v(vars)
 			), ready AS MATERIALIZED (
 				SELECT f.*, s.encoding, s.parts, crm.next_message_id() AS message_id
 				FROM filled f
@@ -732,7 +737,6 @@ BEGIN
 	from_name := COALESCE(sender, carrier.settings ->> 'sender');
 	PERFORM crm.sender_check(channel, from_name);
 	IF channel = 'sms' THEN
-		words := normalize(words, NFC);
 		SELECT * INTO parts FROM crm.sms_segments(words);
 		IF parts.parts > COALESCE((carrier.settings ->> 'max_parts')::integer, 10) THEN
 			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the text takes %s parts', parts.parts),
@@ -818,7 +822,7 @@ BEGIN
 	RETURN QUERY
 	SELECT t.channel, crm.message_text(crm.template_fill(t.subject, vars), true), x.body, crm.template_fill_html(t.html, vars), s.encoding, s.units, s.parts
 	FROM crm.template t
-	CROSS JOIN LATERAL (SELECT normalize(crm.message_text(crm.template_fill(t.body, vars)), NFC)) AS x(body)
+	CROSS JOIN LATERAL (SELECT crm.message_text(crm.template_fill(t.body, vars))) AS x(body)
 	LEFT JOIN LATERAL crm.sms_segments(x.body) s ON t.channel = 'sms'
 	WHERE t.code = template_preview.code AND t.language = template_preview.language
 	ORDER BY t.channel;

@@ -48,6 +48,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -272,8 +273,8 @@ crm_message_event_rules(PG_FUNCTION_ARGS)
 
 /*
  * crm.message_text(value, one_line): a text without control characters,
- * zero-width and bidirectional marks.  Most texts have none: then the value
- * itself is the result.
+ * zero-width and bidirectional marks, composed (NFC).  Most texts have nothing
+ * to change: then the value itself is the result.
  */
 Datum
 crm_message_text(PG_FUNCTION_ARGS)
@@ -283,12 +284,24 @@ crm_message_text(PG_FUNCTION_ARGS)
 	const unsigned char *at = (const unsigned char *) VARDATA_ANY(value);
 	const unsigned char *end = at + VARSIZE_ANY_EXHDR(value);
 	bool		clean = true;
+	bool		composed = true;
 	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
 	StringInfoData out;
 
-	for (const unsigned char *p = at; p < end && clean; p++)
-		clean = !(*p < 0x20 && (one_line || (*p != '\n' && *p != '\t'))) && *p != 0x7f &&
+	for (const unsigned char *p = at; p < end && (clean || composed); p++)
+	{
+		clean = clean && !(*p < 0x20 && (one_line || (*p != '\n' && *p != '\t'))) && *p != 0x7f &&
 			!(utf8 && (*p == 0xe2 || *p == 0xef || *p == 0xc2 || *p == 0xd8 || *p == 0xe1 || *p == 0xf3));
+		/* combining marks, or scripts beyond Latin, Greek and Cyrillic */
+		composed = composed && !(utf8 && (*p == 0xcc || *p == 0xcd || *p >= 0xd6));
+	}
+	if (!composed)
+	{
+		value = DatumGetTextPP(DirectFunctionCall2(unicode_normalize_func, PointerGetDatum(value),
+												   CStringGetTextDatum("NFC")));
+		at = (const unsigned char *) VARDATA_ANY(value);
+		end = at + VARSIZE_ANY_EXHDR(value);
+	}
 	if (clean)
 		PG_RETURN_TEXT_P(value);
 
