@@ -157,6 +157,13 @@ take(Conn *c)
 		answer(c, ok, sizeof(ok) - 1);
 		return true;
 	}
+	/* a TLS greeting: nobody here speaks it */
+	if (c->length > 0 && c->in[0] == 0x16)
+	{
+		answer(c, "what?\r\n", 7);
+		c->closed = true;
+		return false;
+	}
 	end = memmem(c->in, c->length, "\r\n\r\n", 4);
 	if (end == NULL)
 		return false;
