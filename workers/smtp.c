@@ -141,6 +141,9 @@ smtp_prepare(CrmTransfer *transfer, CURL *easy)
 static bool
 smtp_header(CrmTransfer *transfer, const char *line, size_t length)
 {
+	/* the answer to libcurl's QUIT after a refusal is not the reply */
+	if (transfer->reply_ended && length >= 3 && memcmp(line, "221", 3) == 0)
+		return true;
 	if (transfer->reply_ended)
 		transfer->head.length = 0;
 	transfer->reply_ended = length > 3 && line[3] == ' ';

@@ -62,13 +62,13 @@ my $gone = sub {
 	open my $stat, '<', "/proc/$pid/stat" or return 1;
 	return (<$stat> // ') Z') =~ /\) [ZX]/;
 };
+my @children = split ' ', `pgrep -P $postmaster`;
 kill 'KILL', $postmaster;
 $started = time;
 ok(wait_for(5, sub { $gone->($courier) && $gone->($launcher) }), 'courier and launcher end with the postmaster');
 cmp_ok(time - $started, '<', 1, 'within a second');
 $node->{_pid} = undef;
-wait_for(10, sub { my $out = `ps -o pid= --ppid 1 -C postgres 2>/dev/null`; 1 });
-sleep 1;
+wait_for(20, sub { !grep { !$gone->($_) } @children });
 unlink $node->data_dir . '/postmaster.pid';
 $node->start;
 ok($sink->courier_up($node), 'the cluster comes back');

@@ -19,7 +19,7 @@ like(slurp_file($node->logfile), qr/HINT:  You might need to increase max_worker
 is($node->safe_psql('plant', q{SELECT severity FROM crm.health WHERE subject = 'courier' AND message ~ 'out of background worker slots' AND hint ~ 'max_worker_processes'}), 'error', 'crm.health says it');
 $node->safe_psql('plant', q{INSERT INTO plain.queue (body) VALUES ('waits')});
 sleep 3;
-my $warnings = () = slurp_file($node->logfile) =~ /out of background worker slots/g;
+my $warnings = () = slurp_file($node->logfile) =~ /WARNING:  out of background worker slots/g;
 is($warnings, 1, 'it is said once');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
