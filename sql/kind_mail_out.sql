@@ -11,7 +11,7 @@ SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'UTC';
 SELECT crm.set_now('2026-03-02 09:00Z', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 SELECT crm.add_integration('mail', 'mail_out', 'smtp://127.0.0.1:2525/crm.example',
-	'{"sender": "ООО \"Цемент\" <sales@cement.example>", "username": "crm", "max_attempts": 3}', 'canary-password') AS mail \gset
+	'{"sender": "ООО \"Цемент\" <sales@cement.example>", "username": "crm", "max_attempts": 3, "retry_ms": 3600000, "retry_max_ms": 3600000}', 'canary-password') AS mail \gset
 CREATE FUNCTION pg_temp.claim(capacity integer DEFAULT 100) RETURNS SETOF crm.request LANGUAGE sql AS
 	$$ SELECT (c.request).* FROM crm.courier_claim(1, $1, '{}', '{}') AS c $$;
 CREATE FUNCTION pg_temp.shown(letter bytea, id bigint) RETURNS SETOF text LANGUAGE sql AS

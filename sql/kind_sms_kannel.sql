@@ -11,7 +11,7 @@ SET LOCAL client_min_messages = warning;
 SET LOCAL timezone = 'UTC';
 SELECT crm.set_now('2026-03-02 09:00Z', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 SELECT crm.listen(18080) AS listener;
-SELECT crm.add_integration('kannel', 'sms_kannel', 'http://127.0.0.1:13013/cgi-bin/sendsms', '{"sender": "CEMENT", "max_attempts": 3}', 'canary-password') AS kannel \gset
+SELECT crm.add_integration('kannel', 'sms_kannel', 'http://127.0.0.1:13013/cgi-bin/sendsms', '{"sender": "CEMENT", "max_attempts": 3, "retry_ms": 3600000, "retry_max_ms": 3600000}', 'canary-password') AS kannel \gset
 SELECT crm.add_route('kannel', 'dlr', 'crm.sms_kannel_dlr', '{GET}') AS route \gset
 
 -- what is asked: POST, no secret in the address, the text in UTF-8, our id in the address of the report
@@ -38,6 +38,9 @@ SELECT m.outcome, m.words FROM crm.reply_meaning(:kannel, ARRAY[ROW (1, 202, '',
 SELECT crm.register_reply_rule('sms_kannel', 'own_queued', 10, 202, 202, '^3: ', 'retry', 'transient');
 SELECT m.outcome FROM crm.reply_meaning(:kannel, ARRAY[ROW (1, 202, '', '3: Queued for later delivery', NULL, true, 5, NULL)::crm.reply]) AS m;
 SELECT shipped, count(*) > 0 AS some FROM crm.reply_rule WHERE kind = 'sms_kannel' GROUP BY 1 ORDER BY 1;
+SELECT crm.register_reply_rule('sms_kannel', 'accepted', 20, 202, 202, '^0: ', 'uncertain', 'unknown');
+SELECT shipped, "position", outcome FROM crm.reply_rule WHERE kind = 'sms_kannel' AND code = 'accepted' ORDER BY shipped;
+DELETE FROM crm.reply_rule WHERE kind = 'sms_kannel' AND code = 'accepted' AND NOT shipped;
 SAVEPOINT s;
 SELECT crm.register_reply_rule('sms_kannel', 'bad', 10, 202, 202, '(', 'retry', 'transient');
 ROLLBACK TO s;
@@ -107,7 +110,7 @@ SELECT crm.send('sms', '+79123456789', 'no route') AS id \gset
 SELECT h AS header FROM pg_temp.claim() AS c, unnest(c.headers) AS h WHERE c.ref = :id AND h LIKE 'X-Kannel-DLR%';
 -- a batch of a thousand is one statement
 SELECT count(*) FROM (SELECT crm.send('sms', '+79123456789', 'bulk ' || i) FROM generate_series(1, 1000) AS i) AS x;
-CREATE TEMP TABLE bulk AS SELECT c.ref FROM pg_temp.claim(1000) AS c WHERE c.body LIKE 'bulk %';
+CREATE TEMP TABLE bulk AS SELECT c.ref FROM pg_temp.claim(3000) AS c WHERE c.body LIKE 'bulk %';
 SELECT count(*) AS claimed FROM bulk;
 SELECT crm.courier_settle(1, array_agg(:kannel::bigint), array_agg(ROW (ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM bulk;
 SELECT state, count(*) FROM crm.message WHERE body LIKE 'bulk %' GROUP BY 1;

@@ -268,10 +268,10 @@ CREATE OR REPLACE FUNCTION crm.register_reply_rule(kind text, code text, "positi
 BEGIN ATOMIC
 	INSERT INTO crm.reply_rule AS r (kind, code, position, status_from, status_to, pattern, outcome, class, shipped)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, crm.in_script())
-	ON CONFLICT (kind, code) DO UPDATE SET position = EXCLUDED.position, status_from = EXCLUDED.status_from, status_to = EXCLUDED.status_to,
-		pattern = EXCLUDED.pattern, outcome = EXCLUDED.outcome, class = EXCLUDED.class, shipped = EXCLUDED.shipped;
+	ON CONFLICT (kind, shipped, code) DO UPDATE SET position = EXCLUDED.position, status_from = EXCLUDED.status_from,
+		status_to = EXCLUDED.status_to, pattern = EXCLUDED.pattern, outcome = EXCLUDED.outcome, class = EXCLUDED.class;
 END;
-COMMENT ON FUNCTION crm.register_reply_rule(text, text, integer, integer, integer, text, text, text) IS 'Says what a reply of a kind means, see crm.reply_rule; replaces the row of that kind and code. Errors: 23514 an unknown outcome or class, 2201B a broken pattern.';
+COMMENT ON FUNCTION crm.register_reply_rule(text, text, integer, integer, integer, text, text, text) IS 'Says what a reply of a kind means, see crm.reply_rule; replaces the caller''s row of that kind and code, never a shipped one: give it a smaller position. Errors: 23514 an unknown outcome or class, 2201B a broken pattern.';
 
 -- ---- integrations ----------------------------------------------------------------------------------
 

@@ -199,11 +199,11 @@ CREATE TABLE crm.reply_rule (
 	outcome     text NOT NULL CHECK (outcome IN ('sent', 'retry', 'failed', 'uncertain', 'throttled')),
 	class       text NOT NULL CHECK (class IN ('ok', 'transient', 'throttled', 'permanent', 'content', 'sender', 'auth', 'balance', 'config', 'duplicate', 'unknown')),
 	shipped     boolean NOT NULL DEFAULT false,
-	PRIMARY KEY (kind, code)
+	PRIMARY KEY (kind, shipped, code)
 );
 COMMENT ON TABLE crm.reply_rule IS 'What a reply of a provider of messages means: of a kind''s rows the first by position whose status and pattern fit decides. The rows of the extension are code and start at position 1000; a DBA adds rows before them, which are dumped.';
 COMMENT ON COLUMN crm.reply_rule.kind IS 'crm.integration_kind.kind';
-COMMENT ON COLUMN crm.reply_rule.code IS 'Name of the rule within its kind';
+COMMENT ON COLUMN crm.reply_rule.code IS 'Name of the rule within its kind; a DBA''s row may have the name of a shipped one';
 COMMENT ON COLUMN crm.reply_rule.position IS 'The smallest that fits decides';
 COMMENT ON COLUMN crm.reply_rule.status_from IS 'Smallest status of the reply (HTTP status or SMTP code) that fits';
 COMMENT ON COLUMN crm.reply_rule.status_to IS 'Largest status that fits';

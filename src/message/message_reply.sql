@@ -45,7 +45,7 @@ AS $$
 	LEFT JOIN LATERAL (
 		SELECT x.outcome, x.class FROM crm.reply_rule AS x
 		WHERE x.kind = s.kind AND s.status BETWEEN x.status_from AND x.status_to AND (x.pattern IS NULL OR s.words ~* x.pattern)
-		ORDER BY x.position, x.code
+		ORDER BY x.position, x.shipped, x.code
 		LIMIT 1
 	) AS u ON s.error IS NULL
 	CROSS JOIN LATERAL unnest(s.refs) AS m(ref)
