@@ -83,6 +83,7 @@ typedef struct VehicleSet
 	int			nfresh;			/* of these, moved to the front: not stored yet */
 	bool		known;
 	bool		late;			/* the store holds later ones than the oldest fresh */
+	bool		changed;		/* a passage of it changed */
 	TimestampTz oldest;			/* of the fresh */
 	TimestampTz newest;
 	CrmFix		back[LOOKBACK]; /* the last stored ones before the oldest fresh */
@@ -692,6 +693,7 @@ static void
 follow(Batch *b, VehicleSet *v, CrmStore *store, CrmPassageChanges *changes)
 {
 	CrmTrack	track = {0};
+	int			before;
 
 	track.store = store;
 	track.vehicle_id = v->vehicle_id;
@@ -706,8 +708,10 @@ follow(Batch *b, VehicleSet *v, CrmStore *store, CrmPassageChanges *changes)
 		for (int i = 0; i < v->nfresh; i++)
 			track.fixes[track.n++] = b->order[v->first + i]->fix;
 
+	before = changes->nprogress + changes->nfresh + changes->nwithdrawn;
 	crm_passages_follow(&track, v->anchor + 1, v->newest, v->late,
 						b->recorded + v->first_recorded, v->nrecorded, changes);
+	v->changed = changes->nprogress + changes->nfresh + changes->nwithdrawn > before;
 	pfree(track.fixes);
 }
 
@@ -800,9 +804,11 @@ trips_moved(Batch *b)
 {
 	int64	   *ids = palloc(sizeof(int64) * b->nvehicles);
 	Datum	   *from = palloc(sizeof(Datum) * b->nvehicles);
+	Datum	   *newest = palloc(sizeof(Datum) * b->nvehicles);
+	Datum	   *changed = palloc(sizeof(Datum) * b->nvehicles);
 	int			n = 0;
-	Oid			types[2] = {INT8ARRAYOID, TIMESTAMPTZARRAYOID};
-	Datum		args[2];
+	Oid			types[4] = {INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID};
+	Datum		args[4];
 
 	for (int i = 0; i < b->nvehicles; i++)
 	{
@@ -811,11 +817,15 @@ trips_moved(Batch *b)
 		if (v->nfresh == 0)
 			continue;
 		ids[n] = v->vehicle_id;
-		from[n++] = TimestampTzGetDatum(v->anchor >= 0 ? v->back[v->anchor].at : v->oldest);
+		from[n] = TimestampTzGetDatum(v->anchor >= 0 ? v->back[v->anchor].at : v->oldest);
+		newest[n] = TimestampTzGetDatum(v->newest);
+		changed[n++] = BoolGetDatum(v->changed);
 	}
 	args[0] = int8_array(ids, n);
 	args[1] = typed_array(from, NULL, n, TIMESTAMPTZOID);
-	run(&moved_plan, "SELECT crm.trips_moved($1, $2)", 2, types, args);
+	args[2] = typed_array(newest, NULL, n, TIMESTAMPTZOID);
+	args[3] = typed_array(changed, NULL, n, BOOLOID);
+	run(&moved_plan, "SELECT crm.trips_moved($1, $2, $3, $4)", 4, types, args);
 	SPI_freetuptable(SPI_tuptable);
 }
 

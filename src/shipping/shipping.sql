@@ -416,23 +416,27 @@ $$;
 COMMENT ON FUNCTION crm.trips_advance(bigint[], timestamptz[]) IS
 'Judges trips by their vehicles'' passages and fixes, of which those from each trip''s moment on may be new; writes facts with their versions, moves states forward only, emits an event for the first version of a fact. Asleep until crm.activate()';
 
-CREATE OR REPLACE FUNCTION crm.trips_moved(vehicle_ids bigint[], from_ats timestamptz[]) RETURNS void
+CREATE OR REPLACE FUNCTION crm.trips_moved(vehicle_ids bigint[], from_ats timestamptz[], newest_ats timestamptz[], changed boolean[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	trips bigint[];
 	froms timestamptz[];
 BEGIN
-	-- A trip that is over can change only by fixes older than its end.
+	-- Only what can have changed: by a passage, by a fix before the approach was seen, or the expected arrival once a minute.
 	SELECT array_agg(t.id ORDER BY t.id), array_agg(u.from_at ORDER BY t.id) INTO trips, froms
-	FROM unnest(vehicle_ids, from_ats) AS u(vehicle_id, from_at)
+	FROM unnest(vehicle_ids, from_ats, newest_ats, changed) AS u(vehicle_id, from_at, newest_at, changed)
 	JOIN crm.trip t ON t.vehicle_id = u.vehicle_id
 	WHERE t.state <> 'cancelled'
-		AND (t.unloaded_at IS NULL OR u.from_at <= t.unloaded_at + coalesce(t.unloaded_error_s, 0) * interval '1 second')
-		AND (t.loaded_at > u.from_at - interval '30 days');
+		AND t.loaded_at > u.from_at - interval '30 days'
+		AND CASE
+			WHEN u.changed THEN t.unloaded_at IS NULL OR t.unloaded_error_s IS NULL OR u.from_at <= t.unloaded_at + t.unloaded_error_s * interval '1 second'
+			WHEN t.approaching_at IS NULL THEN t.arrived_at IS NULL OR t.arrived_error_s IS NULL OR u.from_at <= t.arrived_at + t.arrived_error_s * interval '1 second'
+			WHEN t.approaching_error_s IS NULL OR u.from_at <= t.approaching_at + t.approaching_error_s * interval '1 second' THEN true
+			ELSE t.arrived_at IS NULL AND (t.eta_at IS NULL OR u.newest_at >= t.eta_at + interval '1 minute') END;
 	PERFORM crm.trips_advance(trips, froms);
 END
 $$;
-COMMENT ON FUNCTION crm.trips_moved(bigint[], timestamptz[]) IS 'Has the trips of vehicles judged whose fixes from each moment on are new; called by crm.put_positions(). A trip loaded more than thirty days before is left as it is';
+COMMENT ON FUNCTION crm.trips_moved(bigint[], timestamptz[], timestamptz[], boolean[]) IS 'Has the trips of vehicles judged: for each the moment from which fixes are new, the newest of them, and whether a passage changed; called by crm.put_positions(). A trip loaded more than thirty days before is left as it is';
 
 CREATE OR REPLACE FUNCTION crm.trip_data(trip_id bigint) RETURNS jsonb
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
