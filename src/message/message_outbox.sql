@@ -245,6 +245,7 @@ DECLARE
 	lease bigint;
 	test_address text;
 BEGIN
+	PERFORM crm.assert_own_integration($1);
 	IF mode = 'off' OR NOT crm.guard() OR COALESCE($2, 0) <= 0 THEN
 		RETURN;
 	END IF;
@@ -383,6 +384,7 @@ DECLARE
 	bad text;
 	t record;
 BEGIN
+	PERFORM crm.assert_own_integration($1);
 	IF COALESCE(cardinality($2), 0) = 0 THEN
 		RETURN;
 	END IF;
