@@ -69,6 +69,11 @@ refused(call('SELECT * FROM crm_erp.put_shipment(?, ?, ?, ?, ?)', 'W-2', 'O-1', 
 refused(call('SELECT * FROM crm_erp.put_order(?, ?, ?, ?)', 'O-2', 'C-1', 'Цемент', 'много'), 'много', 'digits', 'no number');
 refused(call('SELECT * FROM crm_erp.put_company(?, ?)', '00000000-0000-0000-0000-000000000000', 'x'), 'empty', 'id', 'an empty reference');
 
+# A client that can only INSERT.
+ok(!call('INSERT INTO crm_erp.order_in (erp_id, company_erp_id, product, tonnes) VALUES (?, ?, ?, ?)', 'O-9', 'C-1', 'Песок', '5,5')->{error}, 'a row inserted is a call');
+is(rows(call('SELECT tonnes FROM crm_erp.customer_order WHERE erp_id = ?', 'O-9')), '5.500', 'and the order is there');
+refused(call('INSERT INTO crm_erp.order_in (erp_id, company_erp_id, product) VALUES (?, ?, ?)', 'O-10', 'NOPE', 'Песок'), 'NOPE', 'put_company', 'a row inserted for an unknown client');
+
 is(rows(call('SELECT line, result, sqlstate FROM crm_erp.put_batch(?)',
 		"\x{feff}[{\"entity\":\"company\",\"erp_id\":\"B\",\"name\":\"Бета\"},\r\n{\"entity\":\"order\",\"erp_id\":\"O-3\",\"company_erp_id\":\"NOPE\",\"product\":\"x\"},\r\n{\"entity\":\"order\",\"erp_id\":\"O-4\",\"company_erp_id\":\"B\",\"product\":\"Цемент\",\"tonnes\":\"5\"}]\r\n")),
 	'1|created|NULL; 2|error|23503; 3|created|NULL', 'a batch: a bad row does not stop the others');
