@@ -58,8 +58,15 @@ UPDATE crm.rule SET switched = false WHERE code = 'good';
 UPDATE crm.rule SET code = 'better' WHERE code = 'good';
 SELECT r.code, v.version, v.definition ->> 'priority' FROM crm.rule_version v JOIN crm.rule r ON r.id = v.rule_id WHERE r.code = 'good' ORDER BY 2;
 UPDATE crm.rule_version SET version = 7;
--- an author who is gone
+-- an author who may not read what he names, and one who is gone
 CREATE ROLE regress_crm_author;
+GRANT USAGE ON SCHEMA crm TO regress_crm_author;
+GRANT SELECT, INSERT, UPDATE ON crm.rule TO regress_crm_author;
+SET SESSION AUTHORIZATION regress_crm_author;
+:rule ('blind', 'thing.done', 'company_contacts', 'sms', 'done', NULL, 'object_id > 0', NULL, NULL);
+RESET SESSION AUTHORIZATION;
+REVOKE ALL ON crm.rule FROM regress_crm_author;
+REVOKE ALL ON SCHEMA crm FROM regress_crm_author;
 ALTER TABLE crm.rule DISABLE TRIGGER rule_save;
 UPDATE crm.rule SET author = 'regress_crm_author' WHERE code = 'good';
 ALTER TABLE crm.rule ENABLE TRIGGER rule_save;

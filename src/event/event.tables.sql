@@ -23,11 +23,12 @@ COMMENT ON COLUMN crm.event_kind.variables IS 'Keys of crm.event.data that an ev
 COMMENT ON COLUMN crm.event_kind.description_en IS 'What happened, in English';
 COMMENT ON COLUMN crm.event_kind.description_ru IS 'What happened, in Russian';
 
+-- without SET, so that it is inlined: it is the default of a column that is filled row by row
 CREATE FUNCTION crm.business_date(at timestamptz DEFAULT NULL) RETURNS date
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT (COALESCE($1, crm.now()) AT TIME ZONE current_setting('crm.time_zone'))::date
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT (COALESCE($1, crm.now()) AT TIME ZONE pg_catalog.current_setting('crm.time_zone'))::pg_catalog.date;
+END;
 
 COMMENT ON FUNCTION crm.business_date(timestamptz) IS 'Day of the plant''s books for a moment (default: business now), in the zone of the setting crm.time_zone';
 

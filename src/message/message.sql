@@ -282,6 +282,10 @@ BEGIN
 	ELSE
 		NEW.version := 1;
 	END IF;
+	IF (NEW.condition IS NOT NULL OR NEW.truth IS NOT NULL) AND NOT has_table_privilege(session_user, 'crm.event', 'SELECT') THEN
+		RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('%s may not read crm.event, which the condition of rule "%s" names', session_user, NEW.code),
+			HINT = 'Ask for membership in crm_head.';
+	END IF;
 	NEW.broken := NULL;
 	NEW.author := session_user;
 	NEW.edited_at := crm.now();
@@ -1069,7 +1073,7 @@ $$;
 COMMENT ON FUNCTION crm.ship_template(text, text, text, text, text, text) IS 'Brings a shipped template: new, or in the place of an older shipped text; one that the DBA changed stays';
 
 CREATE OR REPLACE FUNCTION crm.ship_rule(code text, definition jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET intervalstyle = 'postgres'
 AS $$
 DECLARE
 	r crm.rule%ROWTYPE;

@@ -381,6 +381,7 @@ DECLARE
 	most_ms bigint;
 	resend boolean;
 	now_ms bigint := crm.monotonic_ms();
+	moment timestamptz := crm.clock();
 	bad text;
 	t record;
 BEGIN
@@ -396,8 +397,8 @@ BEGIN
 	SELECT * INTO p FROM crm.queue_settled($1, $2);
 
 	IF $3 <@ ARRAY['sent'] THEN
-		INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, provider_id, words)
-		SELECT m.id, m.attempt, 'sent', $1, m.lease, m.provider, left(m.words, 2000)
+		INSERT INTO crm.message_attempt (message_id, attempt, outcome, at, integration_id, lease_id, provider_id, words)
+		SELECT m.id, m.attempt, 'sent', moment, $1, m.lease, m.provider, left(m.words, 2000)
 		FROM unnest($2, p.attempts, p.leases, $4, $5) AS m(id, attempt, lease, provider, words)
 		WHERE m.lease IS NOT NULL;
 	ELSE
@@ -413,9 +414,9 @@ BEGIN
 		most_ms := COALESCE((settings ->> 'retry_max_ms')::bigint, 900000);
 		resend := COALESCE(settings ->> 'on_unknown', 'hold') = 'resend';
 
-		INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, provider_id, words)
+		INSERT INTO crm.message_attempt (message_id, attempt, outcome, at, integration_id, lease_id, provider_id, words)
 		SELECT m.id, m.attempt,
-			CASE WHEN m.outcome = 'delivered' THEN 'sent' ELSE m.outcome END, $1, m.lease, m.provider, left(m.words, 2000)
+			CASE WHEN m.outcome = 'delivered' THEN 'sent' ELSE m.outcome END, moment, $1, m.lease, m.provider, left(m.words, 2000)
 		FROM unnest($2, p.attempts, p.leases, $3, $4, $5) AS m(id, attempt, lease, outcome, provider, words)
 		WHERE m.lease IS NOT NULL;
 
