@@ -376,8 +376,12 @@ recall_last_inside(CrmTrack *track, int anchor, const CrmFix *prev, CrmPassage *
 		whole = past.n < limit || past.fixes[0].at < p->entry_fix_at;
 		for (int i = past.n - 1; i >= 0; i--)
 		{
+			/* the oldest one read cannot be judged without the one before it */
+			if (i == 0 && !whole)
+				break;
+			/* prev counts, whatever the end of this piece lets it look like */
 			if (past.fixes[i].at > prev->at ||
-				crm_track_status(&past, i) != CRM_FIX_GOOD)
+				(past.fixes[i].at != prev->at && crm_track_status(&past, i) != CRM_FIX_GOOD))
 				continue;
 			if (past.fixes[i].at < p->entry_fix_at)
 				break;
