@@ -264,7 +264,7 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the expression is of type %s, not %s", format_type_be(found), format_type_be(type)),
-				 errhint("Convert it: (…)::%s.", format_type_be(type))));
+				 errhint("Convert it: (...)::%s.", format_type_be(type))));
 	assign_expr_collations(pstate, expr);
 	(void) tree_walker(expr, NULL);
 

@@ -269,7 +269,8 @@ book_open(const char *path, int nsheets, const char *language, const char *orien
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory for a workbook")));
 	properties.title = (char *) title;
-	properties.created = (time_t) timestamptz_to_time_t(GetCurrentTransactionStartTimestamp());
+	properties.created = (time_t) timestamptz_to_time_t (GetCurrentTransactionStartTimestamp());
+
 	book_error(workbook_set_properties(book->workbook, &properties), title);
 
 	book->title_format = workbook_add_format(book->workbook);
@@ -433,7 +434,7 @@ write_text(lxw_worksheet *sheet, Sheet *spec, lxw_row_t row, int column, const c
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a text of %d characters does not fit into a cell", units),
 				 errdetail("Row %u, column %d of the sheet \"%s\"; a cell takes %d.", row + 1, column + 1, spec->name, XLSX_MAX_TEXT),
-				 errhint("Shorten it in the query: left(…, 32000).")));
+				 errhint("Shorten it in the query: left(..., 32000).")));
 	col->width = Max(col->width, widest);
 	/* Always a string, whatever it begins with: never a formula. */
 	book_error(worksheet_write_string(sheet, row, column, clean, col->text_format), spec->name);
@@ -474,7 +475,7 @@ write_cell(Book *book, lxw_worksheet *sheet, Sheet *spec, lxw_row_t row, int col
 		case INT8OID:
 			{
 				int64		number = col->type == INT2OID ? DatumGetInt16(value) :
-					col->type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value);
+				col->type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value);
 				char		shown[32];
 
 				snprintf(shown, sizeof(shown), INT64_FORMAT, number);
@@ -598,7 +599,7 @@ sheet_setup(Book *book, lxw_worksheet *sheet, Sheet *spec, lxw_row_t head, lxw_r
 	if (ncolumns > 1 || last > head)
 		book_error(worksheet_print_area(sheet, 0, 0, last, ncolumns - 1), spec->name);
 	book_error(worksheet_set_footer(sheet, psprintf("&L&8 %s&R&8 %s", footer_text(spec->title != NULL ? spec->title : spec->name),
-													book->russian ? "Стр. &P из &N" : "Page &P of &N")), spec->name);
+													book->russian ? "\u0421\u0442\u0440. &P \u0438\u0437 &N" : "Page &P of &N")), spec->name);
 	worksheet_freeze_panes(sheet, head + 1, 0);
 	if (last > head)
 		book_error(worksheet_autofilter(sheet, head, 0, last, ncolumns - 1), spec->name);
@@ -701,7 +702,7 @@ sheet_write(Book *book, Sheet *spec)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("the heading of column %d is longer than 255 characters", i + 1),
-					 errhint("Shorten it: AS \"…\" in the SELECT, or the argument labels.")));
+					 errhint("Shorten it: AS \"...\" in the SELECT, or the argument labels.")));
 		/* A heading wraps between words, so it need not set the width. */
 		col->width = Min(widest, 16);
 		book_error(worksheet_write_string(sheet, head, i, clean, book->head_format), spec->name);
@@ -855,7 +856,7 @@ argument_texts(FunctionCallInfo fcinfo, int n, int *count)
 static char *
 default_name(const char *language, int n)
 {
-	return psprintf("%s%d", strcmp(language, "ru") == 0 ? "Лист" : "Sheet", n);
+	return psprintf("%s%d", strcmp(language, "ru") == 0 ? "\u041B\u0438\u0441\u0442" : "Sheet", n);
 }
 
 /* crm.xlsx_from_query(query, title, sheet, labels[], formats[], orientation, language) -> bytea */
