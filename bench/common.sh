@@ -1,0 +1,39 @@
+# What the rows share; bench/run exports PGHOST, PGPORT, PGUSER, CRM_BENCH (folder of bench/), CRM_TOOLS
+# (sink and bare, compiled).
+set -eu
+export PGOPTIONS='-c client_min_messages=warning'
+sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"; }
+database=crm_bench_${row:?}
+sink_pid=
+clean_up() {
+	[ -z "$sink_pid" ] || kill "$sink_pid" 2>/dev/null || true
+	psql -X -q -d postgres -c "DROP DATABASE IF EXISTS $database WITH (FORCE)" >&2 || true
+}
+trap clean_up EXIT
+plant() { # a database that is activated, with the kind of the plain sink and an integration "bench"
+	psql -X -q -d postgres -c "DROP DATABASE IF EXISTS $database WITH (FORCE)" -c "CREATE DATABASE $database" >&2
+	export PGDATABASE=$database
+	sql -c 'CREATE EXTENSION crm CASCADE' -c "SELECT crm.activate('live')" -f "$CRM_BENCH/kind.sql" \
+		-c "SELECT crm.add_integration('bench', 'bench_http', 'http://127.0.0.1:$sink_port/', '{\"max_in_flight\": ${in_flight:-64}}')" >/dev/null
+}
+sink() { # sink [DELAY_MS [LOG]]: on a free port, in sink_port
+	sink_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	"$CRM_TOOLS/sink" "$sink_port" "$@" >/dev/null 2>&1 &
+	sink_pid=$!
+	local i
+	for i in $(seq 50); do (exec 3<>/dev/tcp/127.0.0.1/"$sink_port") 2>/dev/null && return; sleep 0.1; done
+	echo 'the sink does not answer' >&2; exit 1
+}
+bare() { "$CRM_TOOLS/bare" "http://127.0.0.1:$sink_port/" "$@"; }
+hold() { sql -c "UPDATE crm.integration_state SET hold_ms = crm.monotonic_ms() + 3600000" >/dev/null; }
+release() { sql -c "UPDATE crm.integration_state SET hold_ms = 0" -c "SELECT crm.wake()" >/dev/null; }
+settled() { # until nothing is queued or under way; fails after SECONDS
+	local end=$((SECONDS + $1))
+	until [ "$(sql -c "SELECT NOT EXISTS (SELECT FROM crm.message WHERE state IN ('queued', 'sending'))")" = t ]; do
+		[ $SECONDS -lt $end ] || { echo 'the queue is not drained' >&2; return 1; }
+		sleep 0.05
+	done
+}
+line() { # line NAME VALUE GOAL
+	printf '%s %s %s\n' "$@"
+}
