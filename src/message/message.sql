@@ -563,7 +563,8 @@ BEGIN
 				CROSS JOIN LATERAL (SELECT defaults || h.data || x.names OFFSET 0) AS v(vars)
 			), ready AS MATERIALIZED (
 				SELECT f.*, s.encoding, s.parts, crm.next_message_id() AS message_id
-				FROM filled f
+				-- numbers follow the events: what happened first is said first
+				FROM (SELECT x.* FROM filled x ORDER BY x.event_id, x.contact_id) f
 				LEFT JOIN LATERAL crm.sms_segments(f.body) s ON r.channel = 'sms'
 				WHERE f.body <> '' AND (s.parts IS NULL OR s.parts <= max_parts)
 			), keyed AS (
