@@ -109,7 +109,7 @@ DECLARE
 	base     text := session ->> 'base';
 	now_ms   bigint := crm.monotonic_ms();
 	limit_ms integer := crm.setting_of($1, 'timeout_ms')::integer;
-	pause    bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1000), 240000) FROM crm.integration AS i WHERE i.id = $1);
+	pause    bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1100), 240000) FROM crm.integration AS i WHERE i.id = $1);
 	from_item integer := coalesce((session ->> 'units_from')::integer, 0);
 	page     integer := coalesce((session ->> 'page')::integer, crm.setting_of($1, 'units_page')::integer);
 	request  crm.request;
@@ -190,7 +190,7 @@ BEGIN
 	RETURN NEXT request;
 END
 $$;
-COMMENT ON FUNCTION crm.gps_wialon_next(bigint, integer) IS 'The next request for Wialon, one at a time: login, list of units with subscription, events at the poll interval (no more often than once a second, no more seldom than every four minutes, since a session dies after five), and between them slices of history where something is missing. Claims 48 to 50 and 66, protocol wialon.';
+COMMENT ON FUNCTION crm.gps_wialon_next(bigint, integer) IS 'The next request for Wialon, one at a time: login, list of units with subscription, events at the poll interval (no more often than once in 1.1 seconds, no more seldom than every four minutes, since a session dies after five), and between them slices of history where something is missing. Claims 48 to 50 and 66, protocol wialon.';
 
 -- ---- what came -------------------------------------------------------------------------------------
 
@@ -414,7 +414,7 @@ CREATE OR REPLACE FUNCTION crm.gps_wialon_take(integration_id bigint, replies cr
 DECLARE
 	session jsonb := coalesce(crm.session_value($1), '{}');
 	now_ms  bigint := crm.monotonic_ms();
-	pause   bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1000), 240000) FROM crm.integration AS i WHERE i.id = $1);
+	pause   bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1100), 240000) FROM crm.integration AS i WHERE i.id = $1);
 	reply   crm.reply;
 	step    text;
 	what    text;
