@@ -197,8 +197,6 @@ BEGIN
 			('function', 'crm.outbox_result',               'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.message_report',              'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.sms_segments',                'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_courier, crm_integrator'),
-			('table',    'crm.rule',                        'INSERT,',                     'UPDATE, DELETE crm_head'),
-			('table',    'crm.template',                    'INSERT,',                     'UPDATE, DELETE crm_head'),
 			('table',    'crm.event',                       'SELECT',                      'crm_director, crm_bi_reader')
 		) AS v(kind, pattern, rights, roles)
 	LOOP
