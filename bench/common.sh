@@ -27,6 +27,13 @@ sink() { # sink [DELAY_MS [LOG]]: on a free port, in sink_port
 bare() { "$CRM_TOOLS/bare" "http://127.0.0.1:$sink_port/" "$@"; }
 hold() { sql -c "UPDATE crm.integration_state SET hold_ms = crm.monotonic_ms() + 3600000" >/dev/null; }
 release() { sql -c "UPDATE crm.integration_state SET hold_ms = 0" -c "SELECT crm.wake()" >/dev/null; }
+came() { # until the sink has seen so many requests; asking it costs the database nothing
+	local end=$((SECONDS + 300))
+	until [ "$(curl -s "http://127.0.0.1:$sink_port/count")" -ge "$1" ]; do
+		[ $SECONDS -lt $end ] || { echo 'the requests do not arrive' >&2; return 1; }
+		sleep 0.02
+	done
+}
 settled() { # until nothing is queued or under way; fails after SECONDS
 	local end=$((SECONDS + $1))
 	until [ "$(sql -c "SELECT NOT EXISTS (SELECT FROM crm.message WHERE state IN ('queued', 'sending'))")" = t ]; do
