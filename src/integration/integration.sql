@@ -801,7 +801,7 @@ $$;
 COMMENT ON FUNCTION crm.courier_wait() IS 'Milliseconds until the courier has something to do that no commit wakes it for: a poll, the end of a back-off, a delayed message (hooks deadline f() RETURNS bigint in crm.monotonic_ms, NULL for none). At most 60000.';
 
 CREATE OR REPLACE FUNCTION crm.reply_failure(reply crm.reply, polled boolean, smtp boolean) RETURNS text
-	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT CASE
 		WHEN (reply).error IS NOT NULL THEN (reply).error
