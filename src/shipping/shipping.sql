@@ -184,14 +184,15 @@ CREATE OR REPLACE FUNCTION crm.passages_from(vehicle_ids bigint[], from_ats time
 	RETURNS TABLE (vehicle_id bigint, id bigint, place_id bigint, entered_at timestamptz, entered_error_s double precision,
 		entered_gap boolean, entry_fix_at timestamptz, dwelled boolean,
 		left_at timestamptz, left_error_s double precision, left_gap boolean, exit_fix_at timestamptz)
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off ROWS 500 AS $$
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off ROWS 500 AS $$
 BEGIN
 	RETURN QUERY
 		SELECT p.vehicle_id, p.id, p.place_id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.dwelled,
 			p.left_at, p.left_error_s, p.left_gap, p.exit_fix_at
+		-- OFFSET 0: a plan that was made while the table was empty must not walk all of it for every vehicle later
 		FROM unnest(vehicle_ids, from_ats) AS u(vehicle_id, from_at)
-		JOIN crm.passage p ON p.vehicle_id = u.vehicle_id AND p.superseded_at IS NULL
-			AND coalesce(p.exit_fix_at, 'infinity') > u.from_at
+		CROSS JOIN LATERAL (SELECT * FROM crm.passage q WHERE q.vehicle_id = u.vehicle_id AND q.superseded_at IS NULL
+			AND coalesce(q.exit_fix_at, 'infinity') > u.from_at OFFSET 0) p
 		ORDER BY p.vehicle_id, p.entry_fix_at, p.place_id;
 END
 $$;
@@ -201,7 +202,7 @@ CREATE OR REPLACE FUNCTION crm.write_passages(ids bigint[], dwelleds boolean[], 
 	vehicle_ids bigint[], place_ids bigint[], entereds timestamptz[], entered_errors double precision[], entered_gaps boolean[], entry_fixes timestamptz[],
 	new_dwelleds boolean[], new_lefts timestamptz[], new_left_errors double precision[], new_left_gaps boolean[], new_exit_fixes timestamptz[], replaces bigint[],
 	withdrawn_ids bigint[], withdrawn_by integer[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off AS $$
 DECLARE
 	new_ids bigint[];
 BEGIN
@@ -209,7 +210,7 @@ BEGIN
 		UPDATE crm.passage p
 		SET dwelled = u.dwelled, left_at = u.left_at, left_error_s = u.left_error_s, left_gap = u.left_gap, exit_fix_at = u.exit_fix_at
 		FROM unnest(ids, dwelleds, lefts, left_errors, left_gaps, exit_fixes) AS u(id, dwelled, left_at, left_error_s, left_gap, exit_fix_at)
-		WHERE p.id = u.id;
+		WHERE p.id = u.id AND p.id = ANY (ids);
 	END IF;
 	IF cardinality(vehicle_ids) > 0 THEN
 		new_ids := ARRAY(SELECT nextval('crm.passage_id_seq') FROM generate_series(1, cardinality(vehicle_ids)));
@@ -219,12 +220,12 @@ BEGIN
 			new_lefts, new_left_errors, new_left_gaps, new_exit_fixes) AS u;
 		UPDATE crm.passage p SET superseded_at = crm.now(), superseded_by_id = u.new_id
 		FROM unnest(replaces, new_ids) AS u(old_id, new_id)
-		WHERE p.id = u.old_id;
+		WHERE p.id = u.old_id AND p.id = ANY (replaces);
 	END IF;
 	IF cardinality(withdrawn_ids) > 0 THEN
 		UPDATE crm.passage p SET superseded_at = crm.now(), superseded_by_id = new_ids[u.by]
 		FROM unnest(withdrawn_ids, withdrawn_by) AS u(old_id, by)
-		WHERE p.id = u.old_id;
+		WHERE p.id = u.old_id AND p.id = ANY (withdrawn_ids);
 	END IF;
 END
 $$;
@@ -417,7 +418,7 @@ COMMENT ON FUNCTION crm.trips_advance(bigint[], timestamptz[]) IS
 'Judges trips by their vehicles'' passages and fixes, of which those from each trip''s moment on may be new; writes facts with their versions, moves states forward only, emits an event for the first version of a fact. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.trips_moved(vehicle_ids bigint[], from_ats timestamptz[], newest_ats timestamptz[], changed boolean[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $$
 DECLARE
 	trips bigint[];
 	froms timestamptz[];
