@@ -59,9 +59,9 @@ BEGIN
 			EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', o.objid::pg_catalog.regprocedure);
 		END IF;
 		FOR guest IN
-			SELECT DISTINCT x.grantee::pg_catalog.regrole::text AS name
+			SELECT DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE x.grantee::pg_catalog.regrole::text END AS name
 			FROM pg_catalog.aclexplode(o.acl) x
-			WHERE x.grantee <> 0 AND x.grantee <> x.grantor
+			WHERE x.grantee <> x.grantor
 		LOOP
 			EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s',
 				CASE o.kind WHEN 'view' THEN 'TABLE' WHEN 'procedure' THEN 'ROUTINE' WHEN 'aggregate' THEN 'ROUTINE'
@@ -172,16 +172,17 @@ BEGIN
 			('table',    'crm_erp.%\_in',                   'INSERT',                      'crm_erp_writer'),
 			('function', 'crm.distance_m',                  'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
 			('function', 'crm.wagon_number_ok',             'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
-			('table',    'crm.event',                       'SELECT',                      'crm_head, crm_director, crm_bi_reader, crm_eval'),
+			('table',    'crm.event',                       'SELECT',                      'crm_head, crm_director, crm_eval'),
+			('table',    'crm.event',                       'SELECT (id, kind, object_kind, object_id, company_id, at, known_at, business_date, cause_id, source, source_id)', 'crm_bi_reader'),
 			('table',    'crm.event_kind',                  'SELECT',                      'crm_manager, crm_head, crm_director, crm_bi_reader, crm_erp_writer, crm_integrator, crm_eval'),
 			('table',    'crm.message',                     'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.message_attempt',             'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.message_skip',                'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.rule',                        'SELECT',                      'crm_manager, crm_head, crm_director'),
-			('table',    'crm.rule',                        'INSERT, UPDATE, DELETE',      'crm_head'),
+			('table',    'crm.rule',                        'INSERT (code, event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind, priority, delay, expires_after, throttle_count, throttle_interval, enabled, switched), UPDATE (event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind, priority, delay, expires_after, throttle_count, throttle_interval, enabled, switched), DELETE', 'crm_head'),
 			('table',    'crm.rule_version',                'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.template',                    'SELECT',                      'crm_manager, crm_head, crm_director'),
-			('table',    'crm.template',                    'INSERT, UPDATE, DELETE',      'crm_head'),
+			('table',    'crm.template',                    'INSERT (code, channel, language, subject, body, html), UPDATE (subject, body, html), DELETE', 'crm_head'),
 			('table',    'crm.template_version',            'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.audience',                    'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.truth',                       'SELECT',                      'crm_head, crm_director'),
@@ -197,7 +198,7 @@ BEGIN
 			('function', 'crm.outbox_result',               'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.message_report',              'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.sms_segments',                'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_courier, crm_integrator'),
-			('table',    'crm.event',                       'SELECT',                      'crm_director, crm_bi_reader')
+			('function', 'crm.inn_valid',                   'EXECUTE',                     'crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader')
 		) AS v(kind, pattern, rights, roles)
 	LOOP
 		FOR o IN

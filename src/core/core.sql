@@ -222,6 +222,9 @@ BEGIN
 	END LOOP;
 	INSERT INTO crm.clock_state AS c (base_real, base_business, rate) VALUES (pg_catalog.now(), at, set_now.rate)
 	ON CONFLICT (only_row) DO UPDATE SET base_real = EXCLUDED.base_real, base_business = EXCLUDED.base_business, rate = EXCLUDED.rate;
+	IF crm.guard() THEN
+		PERFORM crm.partitions_ahead();
+	END IF;
 	RETURN crm.now();
 END
 $$;
@@ -242,6 +245,9 @@ BEGIN
 		END IF;
 	END LOOP;
 	DELETE FROM crm.clock_state;
+	IF crm.guard() THEN
+		PERFORM crm.partitions_ahead();
+	END IF;
 	RETURN crm.now();
 END
 $$;

@@ -172,7 +172,7 @@ COMMENT ON FUNCTION crm.masked(bigint, bytea) IS 'The bytes with the secrets of 
 CREATE OR REPLACE FUNCTION crm.masked_words(integration_id bigint, words text) RETURNS text
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT convert_from(crm.masked($1, convert_to(left($2, 2000), 'UTF8')), 'UTF8');
+	SELECT left(convert_from(crm.masked($1, convert_to(left($2, 70000), 'UTF8')), 'UTF8'), 2000);
 END;
 COMMENT ON FUNCTION crm.masked_words(bigint, text) IS 'The words, at most 2000 characters of them, with the secrets of the integration masked by ***.';
 
@@ -383,6 +383,7 @@ DECLARE
 	now_ms bigint := crm.monotonic_ms();
 	masked text   := crm.masked_words($1, coalesce($2, ''));
 BEGIN
+	PERFORM crm.assert_own_integration($1);
 	INSERT INTO crm.integration_state AS s (integration_id) VALUES ($1) ON CONFLICT (integration_id) DO NOTHING;
 	UPDATE crm.integration_state s SET
 		failures = s.failures + 1,
@@ -399,6 +400,7 @@ CREATE OR REPLACE FUNCTION crm.integration_succeeded(integration_id bigint) RETU
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 #variable_conflict use_column
 BEGIN
+	PERFORM crm.assert_own_integration($1);
 	INSERT INTO crm.integration_state AS s (integration_id, last_ok_at, judged) VALUES ($1, clock_timestamp(), true)
 	ON CONFLICT (integration_id) DO UPDATE SET failures = 0, last_error = NULL, last_error_at = NULL, hold_ms = 0,
 		last_ok_at = EXCLUDED.last_ok_at, judged = true;

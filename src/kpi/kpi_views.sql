@@ -237,6 +237,16 @@ COMMENT ON COLUMN crm_bi.message.last_error IS 'The provider''s words, or ours';
 COMMENT ON COLUMN crm_bi.message.fresh_to IS 'Up to when facts are in: now, plant''s zone';
 SELECT crm.register_bi_view('crm_bi.message', 'Messages', 'Сообщения', 'one message to one reader', 'одно сообщение одному читателю', NULL);
 
+CREATE OR REPLACE VIEW crm.fact_trip_fix AS
+	SELECT e.id, e.kind, e.object_id, e.known_at, coalesce(nullif(e.data ->> 'fix_at', '')::timestamptz, e.at) AS fix_at
+	FROM crm.event e WHERE e.object_kind = 'trip';
+COMMENT ON VIEW crm.fact_trip_fix IS 'Events of trips with the time of the fix that proved them, and nothing else of their data: a reader of reports sees no text and no address. Runs as its owner.';
+COMMENT ON COLUMN crm.fact_trip_fix.id IS 'crm.event.id';
+COMMENT ON COLUMN crm.fact_trip_fix.kind IS 'crm.event.kind';
+COMMENT ON COLUMN crm.fact_trip_fix.object_id IS 'crm.trip.id';
+COMMENT ON COLUMN crm.fact_trip_fix.known_at IS 'When the event became known, business clock';
+COMMENT ON COLUMN crm.fact_trip_fix.fix_at IS 'Time of the newest fix of the vehicle when the event was written; where there is none, the time of the event';
+
 CREATE OR REPLACE VIEW crm_bi.notice_latency WITH (security_invoker = true) AS
 	SELECT b.id AS message_id,
 		(b.queued_at AT TIME ZONE crm.kpi_zone())::date AS business_date,
@@ -244,19 +254,18 @@ CREATE OR REPLACE VIEW crm_bi.notice_latency WITH (security_invoker = true) AS
 		e.object_id AS trip_id,
 		b.channel::varchar(31) AS channel,
 		u.code::varchar(63) AS rule,
-		(f.fix_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS fix_at,
+		(e.fix_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS fix_at,
 		(e.known_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS known_at,
 		(b.queued_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS queued_at,
 		(a.sent_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS sent_at,
 		(CASE WHEN b.not_before > b.queued_at THEN 'yes' ELSE 'no' END)::varchar(3) AS held,
-		extract(epoch FROM e.known_at - f.fix_at)::numeric(12,3) AS poll_s,
+		extract(epoch FROM e.known_at - e.fix_at)::numeric(12,3) AS poll_s,
 		extract(epoch FROM b.queued_at - e.known_at)::numeric(12,3) AS queue_s,
 		extract(epoch FROM a.sent_at - b.queued_at)::numeric(12,3) AS send_s,
-		extract(epoch FROM a.sent_at - f.fix_at)::numeric(12,3) AS total_s,
+		extract(epoch FROM a.sent_at - e.fix_at)::numeric(12,3) AS total_s,
 		(crm.now() AT TIME ZONE crm.kpi_zone())::timestamp(0) AS fresh_to
 	FROM crm.message_body b
-	JOIN crm.event e ON e.id = b.event_id AND e.known_at = b.event_known_at AND e.object_kind = 'trip'
-	CROSS JOIN LATERAL (SELECT coalesce(nullif(e.data ->> 'fix_at', '')::timestamptz, e.at) AS fix_at) f
+	JOIN crm.fact_trip_fix e ON e.id = b.event_id AND e.known_at = b.event_known_at
 	LEFT JOIN crm.rule u ON u.id = b.rule_id
 	LEFT JOIN LATERAL (SELECT min(x.at) AS sent_at FROM crm.message_attempt x WHERE x.message_id = b.id AND x.outcome = 'sent' AND x.at >= b.queued_at) a ON true;
 COMMENT ON VIEW crm_bi.notice_latency IS 'How long a notice about a vehicle took, from the fix that proved it to the provider; live (claim 65). In the business clock. The median and the 95th percentile: percentile_cont(0.95) WITHIN GROUP (ORDER BY total_s).';

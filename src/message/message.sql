@@ -485,7 +485,7 @@ BEGIN
 	END;
 	SELECT jsonb_object_agg(v.name, NULL) INTO defaults
 	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = r.event_kind;
-	max_parts := COALESCE((carrier.settings ->> 'max_parts')::integer, 10);
+	max_parts := CASE WHEN carrier.settings ->> 'max_parts' ~ '^[0-9]{1,4}$' THEN (carrier.settings ->> 'max_parts')::integer ELSE 10 END;
 	due := crm.now() + r.delay;
 
 	-- Two sessions that count at once would both stay under the limit.

@@ -486,7 +486,7 @@ BEGIN
 	END IF;
 	IF number IS NULL AND provider_id IS NOT NULL THEN
 		SELECT a.message_id INTO number FROM crm.message_attempt a
-		WHERE a.provider_id = message_report.provider_id ORDER BY a.at DESC LIMIT 1;
+		WHERE a.provider_id = message_report.provider_id AND a.integration_id = COALESCE(crm.kind_call(), a.integration_id) ORDER BY a.at DESC LIMIT 1;
 		IF number IS NULL THEN
 			INSERT INTO crm.message_report_early (provider_id, state, words, at)
 			VALUES (left(message_report.provider_id, 200), message_report.state, left(message_report.words, 2000), COALESCE(moment, crm.clock()));
@@ -494,7 +494,8 @@ BEGIN
 		END IF;
 	END IF;
 	SELECT b.id, b.integration_id, b.queued_at INTO m FROM crm.message_body b WHERE b.id = number;
-	IF NOT FOUND THEN
+	-- a provider speaks of its own messages only
+	IF NOT FOUND OR m.integration_id <> crm.kind_call() THEN
 		RETURN false;
 	END IF;
 	-- a provider's clock may say anything

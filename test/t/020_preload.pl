@@ -36,7 +36,14 @@ my $others = sub {
 my $before = $others->();
 like($before, qr/erp\.document/, 'the dump holds what it should');
 
+# An installer whose default privileges are generous gives nothing away.
+$node->safe_psql('plant', 'ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC; ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC');
 $node->safe_psql('plant', 'CREATE EXTENSION crm');
+$node->safe_psql('plant', 'ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC; ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM PUBLIC');
+is($node->safe_psql('plant', <<'SQL'), '', 'the installer\'s default privileges reach no table, view or sequence of ours');
+SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x
+WHERE n.nspname IN ('crm', 'crm_bi', 'crm_erp') AND x.grantee = 0 ORDER BY 1
+SQL
 is($node->safe_psql('plant', 'SELECT crm.mode(), crm.is_preloaded()'), 'off|f', 'it installs without the preload, and is off');
 my ($rc, $out, $err) = $node->psql('plant', 'SELECT crm.activate()');
 like($err, qr/crm is not in shared_preload_libraries/, 'activate() refuses');
