@@ -738,6 +738,12 @@ BEGIN
 	IF new_ IS NOT DISTINCT FROM old_ THEN
 		RETURN ROW(old_.id, 'same', key)::crm_erp.put_result;
 	END IF;
+	-- The client of the order was told, and the trip follows the vehicle: another one is another weighing.
+	IF old_.announced_at IS NOT NULL
+		AND (new_.order_id, new_.vehicle_id, new_.wagon_id) IS DISTINCT FROM (old_.order_id, old_.vehicle_id, old_.wagon_id) THEN
+		PERFORM crm.erp_fail('23514', format('weighing "%s" was announced with its order and vehicle', key),
+			'Send storno 1 for it, and the right weighing under an id of its own.');
+	END IF;
 	-- net_kg is reckoned anew from the weights.
 	UPDATE crm.shipment s SET order_id = new_.order_id, vehicle_id = new_.vehicle_id, wagon_id = new_.wagon_id, product = new_.product,
 		tare_kg = new_.tare_kg, gross_kg = new_.gross_kg, net_kg = new_.gross_kg - new_.tare_kg, weighed_at = new_.weighed_at,
@@ -748,7 +754,7 @@ BEGIN
 	RETURN ROW(old_.id, 'updated', key)::crm_erp.put_result;
 END
 $$;
-COMMENT ON FUNCTION crm_erp.put_shipment(text, text, text, text, text, text, text, text, text, text) IS 'Takes a weighing by its id in the ERP: tare first, gross later under the same id, or both at once. vehicle is the ERP''s id or a plate (a plate that was never met becomes a vehicle), wagon eight digits; weights in kilograms; storno 1 takes the shipment back, 0 puts it in force again. With the gross the trip opens, the deal moves and the notice is queued in this very transaction (claim 47). All text; empty leaves what is known. Answers id, result, erp_id. Errors, the advice in DETAIL too: 22004 no id or order, 23503 order or vehicle not known, 22003 weight out of range, 23514 gross not above tare, 22P02 no number, 22007 and 22008 time, 22023 wagon, 55000 not active.';
+COMMENT ON FUNCTION crm_erp.put_shipment(text, text, text, text, text, text, text, text, text, text) IS 'Takes a weighing by its id in the ERP: tare first, gross later under the same id, or both at once. vehicle is the ERP''s id or a plate (a plate that was never met becomes a vehicle), wagon eight digits; weights in kilograms; storno 1 takes the shipment back, 0 puts it in force again. With the gross the trip opens, the deal moves and the notice is queued in this very transaction (claim 47). All text; empty leaves what is known. Answers id, result, erp_id. Errors, the advice in DETAIL too: 22004 no id or order, 23503 order or vehicle not known, 22003 weight out of range, 23514 gross not above tare, or another order or vehicle after the notice, 22P02 no number, 22007 and 22008 time, 22023 wagon, 55000 not active.';
 
 CREATE OR REPLACE FUNCTION crm_erp.put_shipment(erp_id text, order_erp_id text, vehicle text, tare_kg numeric, gross_kg numeric DEFAULT NULL,
 	weighed_at timestamp DEFAULT NULL, waybill text DEFAULT NULL, product text DEFAULT NULL, wagon text DEFAULT NULL, storno boolean DEFAULT NULL)

@@ -659,6 +659,10 @@ BEGIN
 	FROM fresh f
 	WHERE f.cancelled_at IS NOT NULL AND t.id = f.trip_id AND t.state IN ('planned', 'loading')
 		AND NOT EXISTS (SELECT FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL);
+	-- A storno that was taken back: its trip is one again.
+	UPDATE crm.trip t SET state = 'loading'
+	FROM fresh f
+	WHERE f.cancelled_at IS NULL AND f.announced_at IS NOT NULL AND t.id = f.trip_id AND t.state = 'cancelled';
 	RETURN NULL;
 END
 $$;
