@@ -24,13 +24,16 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_subscription.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "replication/slot.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -221,6 +224,8 @@ static bool
 may_drop(DropdbStmt *statement, Oid *database, bool *force)
 {
 	ListCell   *cell;
+	int			slots;
+	int			active_slots;
 
 	*database = get_database_oid(statement->dbname, true);
 	if (!OidIsValid(*database) || is_template(*database) ||
@@ -234,7 +239,9 @@ may_drop(DropdbStmt *statement, Oid *database, bool *force)
 			return false;
 		*force = true;
 	}
-	return true;
+	/* the server refuses these two whatever the sessions are */
+	(void) ReplicationSlotsCountDBSlots(*database, &slots, &active_slots);
+	return active_slots == 0 && CountDBSubscriptions(*database) == 0;
 }
 
 static bool
@@ -314,6 +321,9 @@ clients_of(Oid database)
 		int			pid = proc->pid;
 
 		if (pid == 0 || pid == MyProcPid || proc->databaseId != database)
+			continue;
+		/* a process that has ended leaves pid and database behind */
+		if (BackendPidGetProc(pid) != proc)
 			continue;
 		if ((proc->statusFlags & PROC_IS_AUTOVACUUM) != 0 ||
 			crm_slots_is_worker(pid))
