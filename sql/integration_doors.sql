@@ -50,7 +50,7 @@ SELECT crm.add_integration('sleeps', 'k_chan', '') AS sleeps \gset
 UPDATE crm.integration SET enabled = false WHERE name = 'sleeps';
 PREPARE claim AS SELECT i.name, count(*), min((c.request).ref) FROM crm.courier_claim($1, $2, $3, $4) c JOIN crm.integration i ON i.id = c.integration_id GROUP BY 1 ORDER BY 1;
 -- a courier starts and claims: the broken ones stop nobody
-SELECT crm.courier_start(7, true, '{}', '{}');
+SELECT crm.courier_start(7, 0, true, '{}', '{}');
 EXECUTE claim(7, 2, '{}', '{}');
 SELECT i.name, s.outstanding, s.failures, s.last_error, s.hold_ms > crm.monotonic_ms() AS held
 FROM crm.integration_state s JOIN crm.integration i ON i.id = s.integration_id ORDER BY 1;
@@ -67,10 +67,10 @@ SELECT crm.courier_settle(7, ARRAY[:chan, :poll, :chan]::bigint[],
 SELECT words FROM k.seen ORDER BY n;
 SELECT i.name, s.outstanding, s.failures, s.last_ok_at IS NOT NULL AS ok, s.due_ms - s.claimed_ms AS next
 FROM crm.integration_state s JOIN crm.integration i ON i.id = s.integration_id WHERE i.name IN ('chan', 'poll') ORDER BY 1;
-SELECT crm.courier_wait() BETWEEN 1 AND 5000 AS soon;
+SELECT crm.courier_wait(7) BETWEEN 1 AND 5000 AS soon;
 -- a follow-up at once
 SELECT crm.courier_settle(7, ARRAY[:poll]::bigint[], ARRAY[ROW (2, 200, '', '', NULL, true, 5, '{"again": 1}')]::crm.reply[]);
-SELECT crm.courier_wait();
+SELECT crm.courier_wait(7);
 EXECUTE claim(7, 1, ARRAY[:chan], ARRAY[0]);
 -- failure: words, and a hold that doubles; the first good reply ends it
 CREATE FUNCTION k.fail(integration bigint, error text, headers text DEFAULT '', status integer DEFAULT 0, context jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
@@ -113,7 +113,7 @@ SAVEPOINT s;
 SELECT crm.courier_settle(7, ARRAY[1, 2]::bigint[], ARRAY[ROW (3, 200, '', 'late', NULL, true, 5, NULL)]::crm.reply[]);
 ROLLBACK TO s;
 -- the courier dies; the next one takes over what it had
-SELECT crm.courier_start(9, true, '{}', '{}');
+SELECT crm.courier_start(9, 0, true, '{}', '{}');
 SELECT sum(outstanding) FROM crm.integration_state;
 SELECT count(*) FROM crm.lease;
 SELECT crm.integration_retry('chan');
@@ -122,5 +122,5 @@ SELECT count(*), count(DISTINCT generation), bool_and(pid = pg_backend_pid()) FR
 -- off is off
 SET LOCAL crm.mode = 'off';
 EXECUTE claim(9, 100, '{}', '{}');
-SELECT crm.courier_wait();
+SELECT crm.courier_wait(9);
 ROLLBACK;

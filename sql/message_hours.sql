@@ -51,11 +51,11 @@ INSERT INTO crm.event (kind, object_kind, object_id, company_id, data) SELECT 't
 SELECT body, state, not_before, expires_at, last_error FROM crm.message ORDER BY body;
 SELECT * FROM pg_temp.take(:gate, 10) ORDER BY 1;
 -- the delay of a rule ends in the night too
-SELECT crm.message_deadline() IS NULL;
+SELECT crm.message_deadline(ARRAY[:gate]::bigint[]) IS NULL;
 SELECT crm.set_now('2026-11-25 04:59:59Z', 0);
 SELECT * FROM pg_temp.take(:gate, 10);
 SELECT crm.set_now('2026-11-25 05:00Z', 0);
-SELECT crm.message_deadline() <= crm.monotonic_ms();
+SELECT crm.message_deadline(ARRAY[:gate]::bigint[]) <= crm.monotonic_ms();
 SELECT * FROM pg_temp.take(:gate, 10);
 SELECT count(*) FROM crm.message_delayed;
 -- in the queue when the hours end: it waits for the morning, or expires

@@ -26,31 +26,31 @@ SELECT * FROM pg_temp.take(:gate, 10);
 SELECT pg_temp.settle(:gate, ARRAY['a'], 'sent', 'p-');
 SELECT pg_temp.die();
 SELECT body, state FROM crm.message ORDER BY body;
-SELECT crm.message_recover(true, s.i, s.r) FROM pg_temp.started(:gate, ARRAY['b']) s;
+SELECT crm.message_recover(0, true, s.i, s.r) FROM pg_temp.started(:gate, ARRAY['b']) s;
 SELECT * FROM pg_temp.shown ORDER BY body;
 SELECT count(*) FROM crm.message_lease;
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
 -- killed again before anything of it left, twice: still each message once, first try
 SELECT pg_temp.die();
-SELECT crm.message_recover(true, '{}', '{}');
+SELECT crm.message_recover(0, true, '{}', '{}');
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
 SELECT pg_temp.die();
-SELECT crm.message_recover(true, '{}', '{}');
-SELECT count(*), count(DISTINCT message_id) FROM crm.message_flight;
+SELECT crm.message_recover(0, true, '{}', '{}');
+SELECT count(*), count(DISTINCT message_id) FROM crm.message_delayed;
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
 -- and whatever the flight holds, nothing is taken twice in a batch
 SELECT pg_temp.die();
-SELECT crm.message_recover(true, '{}', '{}');
-SELECT crm.flight_add(:gate, array_agg(message_id), array_agg(attempt), array_agg(due_ms)) FROM crm.message_flight;
+SELECT crm.message_recover(0, true, '{}', '{}');
+SELECT crm.flight_add(:gate, array_agg(message_id), array_agg(1), array_agg(crm.monotonic_ms())) FROM crm.message_delayed;
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
 SELECT * FROM pg_temp.take(:gate, 10);
 -- the list cannot be trusted
 SELECT pg_temp.die();
-SELECT crm.message_recover(false, '{}', '{}');
+SELECT crm.message_recover(0, false, '{}', '{}');
 SELECT * FROM pg_temp.shown ORDER BY body;
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
@@ -59,7 +59,7 @@ UPDATE crm.integration SET settings = settings || '{"on_unknown": "resend"}' WHE
 SELECT count(crm.send('sms', '+79161234567', 'e'));
 SELECT * FROM pg_temp.take(:gate, 10);
 SELECT pg_temp.die();
-SELECT crm.message_recover(false, '{}', '{}');
+SELECT crm.message_recover(0, false, '{}', '{}');
 SELECT pg_sleep(0.01);
 SELECT * FROM pg_temp.take(:gate, 10);
 -- a report settles what was uncertain

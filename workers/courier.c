@@ -57,13 +57,17 @@
 #define BYTES_MAX		(24 * 1024 * 1024)	/* replies in memory: no new starts */
 #define LINGER_MS		10		/* a reply waits so long for company */
 #define LINGER_LOADED_MS 50		/* and so long while much waits to be sent */
-#define CLAIM_LIMIT_MS	30000
-#define SETTLE_LIMIT_MS 30000
+#define LEAVE_LIMIT_MS	1000	/* of a settle when the database is about to go */
 #define IDLE_LIMIT_MS	10000
 #define IDLE_EVERY_MS	10000
+#define IDLE_OVERDUE_MS 60000	/* housekeeping waits no longer for a quiet moment */
 #define WAIT_MAX_MS		60000
+#define START_AGAIN_MS	250
 #define RETRY_FIRST_MS	100
 #define RETRY_MAX_MS	10000
+#define RETRY_LOCK_MS	1000	/* and where somebody held a lock */
+#define CROWDED_CLAIM_MS 100	/* between claims while no lane has room: an integration not met
+								 * before may have work */
 #define CULPRIT_TRIES	5
 
 /* everything that a claim brings, to be taken over once it has committed */
@@ -73,6 +77,13 @@ typedef struct Claim
 	int			count;
 	int			wait_ms;		/* to the nearest deadline */
 } Claim;
+
+/* what the flight files held */
+typedef struct Taken
+{
+	const CrmFlightFound *found;
+	int			count;
+} Taken;
 
 typedef struct Batch
 {
@@ -89,7 +100,7 @@ typedef struct Rejection
 
 static int64 generation;
 static int	budget;				/* connections */
-static HTAB *lanes = NULL;
+static HTAB * lanes = NULL;
 static CrmLane **lane_list = NULL;
 static int	lane_count = 0;
 static int	lane_size = 0;
@@ -114,6 +125,7 @@ static SPIPlanPtr reject_plan = NULL;
 static SPIPlanPtr idle_plan = NULL;
 
 static void start_work(void *arg);
+static bool memory_left(void);
 static bool claim_due(int64 now);
 static void claim(int64 now);
 static void claim_work(void *arg);
@@ -121,6 +133,7 @@ static int	ask_wait(void);
 static void start_waiting(void);
 static void collect(void);
 static void finished(CrmTransfer *transfer);
+static void serve_arrived(void);
 static long settle_due(int64 now);
 static void settle(int64 now);
 static bool settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure);
@@ -151,6 +164,26 @@ plan(SPIPlanPtr *place, const char *query, int nargs, Oid *types)
 	return *place;
 }
 
+/*
+ * When a transaction that failed is tried again.
+ */
+static int64
+retry_ms(int failures, const CrmFailure *failure)
+{
+	return Min((int64) RETRY_FIRST_MS << Min(failures, 10),
+			   failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? RETRY_LOCK_MS : RETRY_MAX_MS);
+}
+
+/*
+ * How long a settle may take.
+ */
+static int
+settle_limit(void)
+{
+	return crm_worker_slot->leave == CRM_LEAVE_NOW ?
+		Min(LEAVE_LIMIT_MS, *crm_worker->claim_timeout_ms) : *crm_worker->claim_timeout_ms;
+}
+
 static void
 execute(SPIPlanPtr prepared, Datum *values, const char *nulls, int expected)
 {
@@ -163,24 +196,34 @@ execute(SPIPlanPtr prepared, Datum *values, const char *nulls, int expected)
 void
 crm_courier_main(Datum main_arg)
 {
-	CrmFlightFound found;
+	CrmFlightFound found[CRM_COURIERS_MAX];
+	Taken		taken = {found, 0};
 	CrmFailure	failure;
 
 	crm_worker_start(main_arg, "crm courier");
 	crm_loop_open();
 	budget = crm_transfer_open();
 
-	generation = crm_flight_open(crm_worker_slot->database, crm_worker_slot->number, &found);
+	generation = crm_flight_open(crm_worker_slot->database, crm_worker_slot->number, found,
+								 &taken.count);
 	crm_worker_slot->generation = generation;
-	if (!crm_worker_run("start", CLAIM_LIMIT_MS, start_work, &found, &failure))
-		ereport(ERROR,
-				(errcode(failure.sqlerrcode),
-				 errmsg("courier could not take over: %s", failure.message)));
-	crm_flight_begin();
-	if (found.integrations != NULL)
+	while (!crm_worker_run("start", *crm_worker->claim_timeout_ms, start_work, &taken, &failure))
 	{
-		pfree(found.integrations);
-		pfree(found.refs);
+		if (!failure.transient || crm_worker_slot->leave != CRM_LEAVE_NO)
+			ereport(ERROR,
+					(errcode(failure.sqlerrcode),
+					 errmsg("courier could not take over: %s", failure.message)));
+		crm_worker->say(crm_worker_slot, CRM_WORKER_CONNECTING, failure.message);
+		(void) crm_loop_serve(START_AGAIN_MS);
+		(void) crm_worker_turn();
+	}
+	crm_flight_begin();
+	for (int i = 0; i < taken.count; i++)
+	{
+		if (found[i].integrations == NULL)
+			continue;
+		pfree(found[i].integrations);
+		pfree(found[i].refs);
 	}
 
 	crm_worker_ready();
@@ -200,16 +243,17 @@ crm_courier_main(Datum main_arg)
 
 		collect();
 		if (done > 0 && settle_due(now) == 0)
+		{
 			settle(now);
+			serve_arrived();
+		}
 
 		if (leaving > 0)
 		{
 			/*
-			 * What waits was never sent: the next courier finds its lease and
-			 * no mark in the flight file.
+			 * What waits was never sent: the next courier finds its lease and no mark in the
+			 * flight file.
 			 */
-			if (crm_worker_slot->leave == CRM_LEAVE_NOW)
-				crm_worker_leave(CRM_EXIT_ASKED, NULL);
 			if (leaving == 1 || running == 0)
 			{
 				if (done > 0)
@@ -220,11 +264,16 @@ crm_courier_main(Datum main_arg)
 		else
 		{
 			if (claim_due(now))
+			{
 				claim(now);
+				serve_arrived();
+			}
 			start_waiting();
 		}
 
-		if (now >= idle_at && leaving == 0 && done == 0 && waiting == 0)
+		/* the first courier of a database keeps its house */
+		if (crm_worker_slot->number == 0 && leaving == 0 && now >= idle_at &&
+			((done == 0 && waiting == 0) || now >= idle_at + IDLE_OVERDUE_MS))
 		{
 			(void) crm_worker_run("maintain", IDLE_LIMIT_MS, idle_work, NULL, &failure);
 			idle_at = crm_worker_ms() + IDLE_EVERY_MS;
@@ -240,15 +289,18 @@ crm_courier_main(Datum main_arg)
 		else
 		{
 			timeout = claim_due(now) ? 0 : Max(claim_at - now, 0);
-			if (waiting == 0 && done == 0)
-				timeout = Min(timeout, Max(idle_at - now, 0));
+			if (claim_failures == 0 && memory_left() &&
+				pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
+				timeout = Min(timeout, Max(claimed_at + CROWDED_CLAIM_MS - now, 1));
+			if (crm_worker_slot->number == 0)
+				timeout = Min(timeout, Max(idle_at - now + (waiting + done > 0 ? IDLE_OVERDUE_MS : 0), 0));
 		}
 		if (done > 0)
 			timeout = Min(timeout, settle_due(now));
 		left = crm_transfer_wait_ms();
 		if (left >= 0)
 			timeout = Min(timeout, left);
-		timeout = Min(timeout, WAIT_MAX_MS);
+		timeout = Min(timeout, *crm_worker->fallback_ms);
 
 		crm_worker_slot->in_flight = running;
 		if (leaving == 0)
@@ -259,28 +311,35 @@ crm_courier_main(Datum main_arg)
 }
 
 /*
- * crm.courier_start(generation, trusted, integration_ids, refs)
+ * crm.courier_start(generation, courier, trusted, integration_ids, refs), for
+ * this one and for each dead one.
  */
 static void
 start_work(void *arg)
 {
-	CrmFlightFound *found = arg;
-	Oid			types[] = {INT8OID, BOOLOID, INT8ARRAYOID, INT8ARRAYOID};
-	Datum		values[4];
-	Datum	   *ids = palloc(Max(found->count, 1) * sizeof(Datum));
-	Datum	   *refs = palloc(Max(found->count, 1) * sizeof(Datum));
+	Taken	   *taken = arg;
+	Oid			types[] = {INT8OID, INT4OID, BOOLOID, INT8ARRAYOID, INT8ARRAYOID};
 
-	for (int i = 0; i < found->count; i++)
+	for (int n = 0; n < taken->count; n++)
 	{
-		ids[i] = Int64GetDatum(found->integrations[i]);
-		refs[i] = Int64GetDatum(found->refs[i]);
+		const CrmFlightFound *found = &taken->found[n];
+		Datum		values[5];
+		Datum	   *ids = palloc(Max(found->count, 1) * sizeof(Datum));
+		Datum	   *refs = palloc(Max(found->count, 1) * sizeof(Datum));
+
+		for (int i = 0; i < found->count; i++)
+		{
+			ids[i] = Int64GetDatum(found->integrations[i]);
+			refs[i] = Int64GetDatum(found->refs[i]);
+		}
+		values[0] = Int64GetDatum(generation);
+		values[1] = Int32GetDatum(found->number);
+		values[2] = BoolGetDatum(found->trusted);
+		values[3] = PointerGetDatum(construct_array(ids, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+		values[4] = PointerGetDatum(construct_array(refs, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+		execute(plan(&start_plan, "SELECT crm.courier_start($1, $2, $3, $4, $5)", 5, types),
+				values, NULL, SPI_OK_SELECT);
 	}
-	values[0] = Int64GetDatum(generation);
-	values[1] = BoolGetDatum(found->trusted);
-	values[2] = PointerGetDatum(construct_array(ids, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	values[3] = PointerGetDatum(construct_array(refs, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	execute(plan(&start_plan, "SELECT crm.courier_start($1, $2, $3, $4)", 4, types),
-			values, NULL, SPI_OK_SELECT);
 }
 
 /* ---- lanes --------------------------------------------------------------- */
@@ -355,7 +414,7 @@ static void
 lane_measure(CrmLane *lane)
 {
 	int64		window = lane->mean_us == 0 ? 0 :
-		(int64) lane->max_in_flight * 50000 / lane->mean_us;
+	(int64) lane->max_in_flight * 50000 / lane->mean_us;
 
 	lane->window = (int) Max(2 * lane->max_in_flight, Min(window, WINDOW_MAX));
 }
@@ -455,19 +514,24 @@ lane_options(CrmLane *lane, Jsonb *options)
 /* ---- claim --------------------------------------------------------------- */
 
 static bool
+memory_left(void)
+{
+	return waiting + running + done < HELD_MAX && crm_flight_free() >= BATCH &&
+		crm_transfer_bytes() <= BYTES_MAX;
+}
+
+static bool
 claim_due(int64 now)
 {
 	/* after a failed claim nothing but time helps */
 	if (claim_failures > 0 && now < claim_at)
 		return false;
-	if (waiting + running + done >= HELD_MAX || crm_flight_free() < BATCH ||
-		crm_transfer_bytes() > BYTES_MAX)
+	if (!memory_left())
 		return false;
 	if (now >= claim_at || pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
 	{
-		/* if no lane could take anything, the wake-up waits for room */
-		bool		any = lane_count == 0 ||
-			(now >= claim_at && now >= claimed_at + 50);
+		/* if no lane could take anything, the wake-up may wait a little */
+		bool		any = lane_count == 0 || now >= claimed_at + CROWDED_CLAIM_MS;
 
 		for (int i = 0; i < lane_count && !any; i++)
 			any = lane_room(lane_list[i]) > 0;
@@ -500,7 +564,7 @@ claim(int64 now)
 		lane_list[i]->got = 0;
 	}
 
-	if (!crm_worker_run("claim", CLAIM_LIMIT_MS, claim_work, &claimed, &failure))
+	if (!crm_worker_run("claim", *crm_worker->claim_timeout_ms, claim_work, &claimed, &failure))
 	{
 		/* not leased, so not ours */
 		dlist_foreach_modify(iter, &claimed.fresh)
@@ -508,8 +572,7 @@ claim(int64 now)
 			dlist_delete(iter.cur);
 			crm_transfer_free(dlist_container(CrmTransfer, node, iter.cur));
 		}
-		claim_at = crm_worker_ms() +
-			Min((int64) RETRY_FIRST_MS << Min(claim_failures, 10), RETRY_MAX_MS);
+		claim_at = crm_worker_ms() + retry_ms(claim_failures, &failure);
 		claim_failures++;
 		crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, failure.message);
 		return;
@@ -522,7 +585,7 @@ claim(int64 now)
 	empty_claims = claimed.count > 0 || wakes != wakes_seen ? 0 : empty_claims + 1;
 	claim_at = claimed_at + Min(Max(claimed.wait_ms, empty_claims > 0 ?
 									Min(10 << Min(empty_claims, 10), 1000) : 0),
-								WAIT_MAX_MS);
+								*crm_worker->fallback_ms);
 	wakes_seen = wakes;
 
 	dlist_foreach_modify(iter, &claimed.fresh)
@@ -541,14 +604,14 @@ claim(int64 now)
 static CrmText
 text_of(Datum datum, bool isnull)
 {
-	CrmText		text = {NULL, 0};
+	CrmText text = {NULL, 0};
 
 	if (!isnull)
 	{
 		struct varlena *value = PG_DETOAST_DATUM_PACKED(datum);
 
-		text.data = VARDATA_ANY(value);
-		text.length = VARSIZE_ANY_EXHDR(value);
+		text.		data = VARDATA_ANY(value);
+		text.		length = VARSIZE_ANY_EXHDR(value);
 	}
 	return text;
 }
@@ -713,15 +776,18 @@ claim_work(void *arg)
 }
 
 /*
- * crm.courier_wait(): milliseconds to the nearest deadline.
+ * crm.courier_wait(generation): milliseconds to the nearest deadline.
  */
 static int
 ask_wait(void)
 {
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(generation)};
 	bool		isnull = true;
 	Datum		wait = (Datum) 0;
 
-	execute(plan(&wait_plan, "SELECT crm.courier_wait()", 0, NULL), NULL, NULL, SPI_OK_SELECT);
+	execute(plan(&wait_plan, "SELECT crm.courier_wait($1)", 1, types), values, NULL,
+			SPI_OK_SELECT);
 	if (SPI_processed == 1)
 		wait = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? WAIT_MAX_MS : Max(0, Min(DatumGetInt32(wait), WAIT_MAX_MS));
@@ -748,6 +814,7 @@ start_waiting(void)
 		int			flight;
 
 		if (dlist_is_empty(&lane->waiting) || lane->running >= lane->max_in_flight ||
+			lane->settle_failures > 0 ||
 			(running >= budget / 2 && lane->running >= share && lane_count > 1))
 		{
 			skipped++;
@@ -791,6 +858,19 @@ collect(void)
 
 	while ((t = crm_transfer_finished()) != NULL)
 		finished(t);
+}
+
+/*
+ * Between two transactions, each of which may have waited for a lock: take
+ * what has arrived meanwhile, before it counts as late.
+ */
+static void
+serve_arrived(void)
+{
+	for (int rounds = 0; rounds < 10 && crm_loop_serve(0) > 0; rounds++)
+		collect();
+	crm_transfer_kick();
+	collect();
 }
 
 /* ---- settle -------------------------------------------------------------- */
@@ -890,16 +970,23 @@ settle(int64 now)
 		{
 			for (int i = 0; i < lane_count; i++)
 			{
-				if (lane_list[i]->done_count > 0 && lane_list[i]->settle_not_before <= now &&
-					!lane_list[i]->settle_singly)
-					settle_lane(lane_list[i], now);
+				if (lane_list[i]->done_count == 0 || lane_list[i]->settle_not_before > now ||
+					lane_list[i]->settle_singly)
+					continue;
+				if (crm_worker_slot->leave == CRM_LEAVE_NOW)
+					return;
+				serve_arrived();
+				settle_lane(lane_list[i], now);
 			}
 		}
 	}
 	for (int i = 0; i < lane_count; i++)
 	{
 		if (lane_list[i]->settle_singly && lane_list[i]->settle_not_before <= now)
+		{
+			serve_arrived();
 			settle_lane(lane_list[i], now);
+		}
 	}
 	done_since = crm_worker_ms();
 }
@@ -913,8 +1000,7 @@ pause_lane(CrmLane *lane, const CrmFailure *failure)
 {
 	char		detail[CRM_DETAIL_LEN];
 
-	lane->settle_not_before = crm_worker_ms() +
-		Min((int64) RETRY_FIRST_MS << Min(lane->settle_failures, 10), RETRY_MAX_MS);
+	lane->settle_not_before = crm_worker_ms() + retry_ms(lane->settle_failures, failure);
 	lane->settle_failures++;
 	snprintf(detail, sizeof(detail),
 			 "replies of integration " INT64_FORMAT " cannot be settled (%s), trying again",
@@ -953,8 +1039,8 @@ settle_lane(CrmLane *lane, int64 now)
 		}
 
 		/*
-		 * No resources or a lock: waiting helps.  A canceled batch, a
-		 * deadlock: perhaps one reply is the cause, so not for ever.
+		 * No resources or a lock: waiting helps.  A canceled batch, a deadlock: perhaps one reply
+		 * is the cause, so not for ever.
 		 */
 		if (failure.transient &&
 			(ERRCODE_TO_CATEGORY(failure.sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
@@ -989,7 +1075,7 @@ settle_lane(CrmLane *lane, int64 now)
 			pause_lane(lane, &failure);
 			return;
 		}
-		if (!crm_worker_run("reject", SETTLE_LIMIT_MS, reject_work, &rejection, &refusal))
+		if (!crm_worker_run("reject", settle_limit(), reject_work, &rejection, &refusal))
 		{
 			if (refusal.transient)
 			{
@@ -1019,7 +1105,7 @@ settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure)
 {
 	Batch		batch = {transfers, count, WAIT_MAX_MS};
 
-	if (!crm_worker_run("settle", SETTLE_LIMIT_MS, settle_work, &batch, failure))
+	if (!crm_worker_run("settle", settle_limit(), settle_work, &batch, failure))
 		return false;
 
 	/* a kind may have asked to be called again at once */

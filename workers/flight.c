@@ -13,6 +13,9 @@
  * of a data directory carries the file of another.  Whatever does not fit:
  * not trusted, and then everything that was leased may have left.
  *
+ * A courier that starts reads the files of its database's other couriers too,
+ * where no living one holds them: it takes over what any dead one had leased.
+ *
  * Must never: fail or throw in crm_flight_mark (libcurl's frames are on the
  * stack).  The blocks are allocated when the file is made: a store into the
  * map can then not meet a full disk.
@@ -36,8 +39,10 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/fd.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "core/slots.h"
 #include "workers/transport.h"
 
 #define FLIGHT_DIRECTORY	"crm_flight"
@@ -46,6 +51,7 @@
 #define FLIGHT_HEADER		4096
 #define FLIGHT_SIZE			(FLIGHT_HEADER + FLIGHT_PLACES * sizeof(FlightPlace))
 #define BOOT_ID_LEN			40
+#define OWN_LOCK_TRIES		500 /* of 10 ms */
 
 typedef struct FlightHeader
 {
@@ -63,14 +69,19 @@ typedef struct FlightPlace
 {
 	int64		integration;
 	int64		ref;
-	uint64		mark;			/* 0 = free, else the check of the two; written
-								 * last */
+	uint64		mark;			/* 0 = free, else the check of the two; written last */
 } FlightPlace;
 
-static int	flight_fd = -1;
-static FlightHeader *header = NULL;
-static FlightPlace *places = NULL;
-static FlightHeader fresh;		/* what the header will be */
+typedef struct FlightFile
+{
+	int			fd;
+	FlightHeader *header;		/* the map; NULL = not open */
+	FlightPlace *places;
+	FlightHeader fresh;			/* what the header will be */
+} FlightFile;
+
+static FlightFile files[CRM_COURIERS_MAX];
+static FlightFile *mine = NULL;
 static int	free_places[FLIGHT_PLACES];
 static int	free_count = 0;
 
@@ -112,117 +123,169 @@ read_boot_id(char *boot_id)
 }
 
 /*
- * Map the file and tell what it holds; nothing is changed yet.  The pairs are
- * palloc'd.  Returns the generation of this start: larger than every earlier
- * one of this file.
+ * Open, lock and map one file, and tell what it holds; nothing in it is changed
+ * yet.  One that is not there, and not mine, holds nothing that can be trusted.
+ * False: a living courier has it.
  */
-int64
-crm_flight_open(Oid database, int number, CrmFlightFound *found)
+static bool
+open_file(FlightFile *file, Oid database, int number, bool own, CrmFlightFound *found)
 {
 	char		path[MAXPGPATH];
 	struct stat st;
 	bool		whole;
+	bool		trusted = false;
+	FlightHeader *header;
 
 	memset(found, 0, sizeof(*found));
+	found->number = number;
 	snprintf(path, sizeof(path), "%s/%u.%d", FLIGHT_DIRECTORY, database, number);
-
-	if (MakePGDirectory(FLIGHT_DIRECTORY) != 0 && errno != EEXIST)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create directory \"%s\": %m", FLIGHT_DIRECTORY)));
 	if (!AcquireExternalFD())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("out of file descriptors for file \"%s\"", path)));
-	flight_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode);
-	if (flight_fd < 0)
+	file->fd = open(path, O_RDWR | (own ? O_CREAT : 0) | O_CLOEXEC, pg_file_create_mode);
+	if (file->fd < 0)
+	{
+		ReleaseExternalFD();
+		if (!own && errno == ENOENT)
+			return true;
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open file \"%s\": %m", path)));
-	if (flock(flight_fd, LOCK_EX | LOCK_NB) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("file \"%s\" is locked by another courier", path),
-				 errhint("It is released when the last process of an earlier server has ended.")));
-	if (fstat(flight_fd, &st) != 0)
+	}
+	/* another courier that starts holds mine for the moment of its take-over */
+	for (int tries = 0; flock(file->fd, LOCK_EX | LOCK_NB) != 0; tries++)
+	{
+		if (!own || tries >= OWN_LOCK_TRIES)
+		{
+			close(file->fd);
+			ReleaseExternalFD();
+			if (!own)
+				return false;
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("file \"%s\" is locked by another courier", path),
+					 errhint("It is released when the last process of an earlier server has ended.")));
+		}
+		pg_usleep(10000);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (fstat(file->fd, &st) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not stat file \"%s\": %m", path)));
 
 	whole = st.st_size == FLIGHT_SIZE;
-	if (!whole && ftruncate(flight_fd, 0) != 0)
+	if (!whole && ftruncate(file->fd, 0) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not truncate file \"%s\": %m", path)));
-	errno = posix_fallocate(flight_fd, 0, FLIGHT_SIZE);
+	errno = posix_fallocate(file->fd, 0, FLIGHT_SIZE);
 	if (errno != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not allocate %d bytes for file \"%s\": %m",
 						(int) FLIGHT_SIZE, path)));
-	header = mmap(NULL, FLIGHT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, flight_fd, 0);
+	header = mmap(NULL, FLIGHT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
 	if (header == MAP_FAILED)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not map file \"%s\": %m", path)));
-	places = (FlightPlace *) ((char *) header + FLIGHT_HEADER);
+	file->header = header;
+	file->places = (FlightPlace *) ((char *) header + FLIGHT_HEADER);
 
-	memset(&fresh, 0, sizeof(fresh));
-	fresh.system_identifier = GetSystemIdentifier();
-	fresh.timeline = GetWALInsertionTimeLine();
-	fresh.device = st.st_dev;
-	fresh.inode = st.st_ino;
-	read_boot_id(fresh.boot_id);
-	fresh.generation = GetCurrentTimestamp();
+	memset(&file->fresh, 0, sizeof(file->fresh));
+	file->fresh.system_identifier = GetSystemIdentifier();
+	file->fresh.timeline = GetWALInsertionTimeLine();
+	file->fresh.device = st.st_dev;
+	file->fresh.inode = st.st_ino;
+	read_boot_id(file->fresh.boot_id);
+	file->fresh.generation = GetCurrentTimestamp();
 
 	if (whole && header->magic == FLIGHT_MAGIC && header->check == header_check(header))
 	{
-		fresh.generation = Max(fresh.generation, header->generation + 1);
-		found->trusted = header->system_identifier == fresh.system_identifier &&
-			header->timeline == fresh.timeline &&
-			header->device == fresh.device && header->inode == fresh.inode &&
-			memcmp(header->boot_id, fresh.boot_id, BOOT_ID_LEN) == 0;
+		file->fresh.generation = Max(file->fresh.generation, header->generation + 1);
+		trusted = header->system_identifier == file->fresh.system_identifier &&
+			header->timeline == file->fresh.timeline &&
+			header->device == file->fresh.device && header->inode == file->fresh.inode &&
+			memcmp(header->boot_id, file->fresh.boot_id, BOOT_ID_LEN) == 0;
 	}
+	file->fresh.check = header_check(&file->fresh);
 
-	if (found->trusted)
+	if (trusted)
 	{
-		found->integrations = palloc(FLIGHT_PLACES * sizeof(int64));
-		found->refs = palloc(FLIGHT_PLACES * sizeof(int64));
-		for (int i = 0; i < FLIGHT_PLACES; i++)
-		{
-			FlightPlace *p = &places[i];
-
-			if (p->mark == 0)
-				continue;
-			if (p->mark != place_check(p->integration, p->ref, header->generation))
-			{
-				found->trusted = false;
-				found->count = 0;
-				break;
-			}
-			found->integrations[found->count] = p->integration;
-			found->refs[found->count] = p->ref;
-			found->count++;
-		}
+		found->integrations = MemoryContextAlloc(TopMemoryContext, FLIGHT_PLACES * sizeof(int64));
+		found->refs = MemoryContextAlloc(TopMemoryContext, FLIGHT_PLACES * sizeof(int64));
 	}
-	fresh.check = header_check(&fresh);
-	return fresh.generation;
+	for (int i = 0; trusted && i < FLIGHT_PLACES; i++)
+	{
+		FlightPlace *p = &file->places[i];
+
+		if (p->mark == 0)
+			continue;
+		trusted = p->mark == place_check(p->integration, p->ref, header->generation);
+		found->integrations[found->count] = p->integration;
+		found->refs[found->count++] = p->ref;
+	}
+	found->trusted = trusted;
+	if (!trusted)
+		found->count = 0;
+	return true;
 }
 
 /*
- * What was found is settled (courier_start has committed): a clean file under
- * the new generation.  Killed in between, the file is not trusted.
+ * Tell what this courier's file holds, and those of the other couriers of its
+ * database that are dead: CRM_COURIERS_MAX places in found, *found_count of
+ * them filled.  Nothing is changed yet.  Returns the generation of this start:
+ * larger than every earlier one of this file.
+ */
+int64
+crm_flight_open(Oid database, int number, CrmFlightFound *found, int *found_count)
+{
+	if (MakePGDirectory(FLIGHT_DIRECTORY) != 0 && errno != EEXIST)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create directory \"%s\": %m", FLIGHT_DIRECTORY)));
+
+	*found_count = 0;
+	mine = &files[number];
+	for (int i = 0; i < CRM_COURIERS_MAX; i++)
+	{
+		if (open_file(&files[i], database, i, i == number, &found[*found_count]))
+			(*found_count)++;
+	}
+	return mine->fresh.generation;
+}
+
+/*
+ * What was found is settled (courier_start has committed): clean files under
+ * new generations, and those of others are let go.  Killed in between, a file
+ * is not trusted.
  */
 void
 crm_flight_begin(void)
 {
-	header->magic = 0;
-	pg_memory_barrier();
-	memset(places, 0, FLIGHT_PLACES * sizeof(FlightPlace));
-	memcpy((char *) header + sizeof(uint64), (char *) &fresh + sizeof(uint64),
-		   sizeof(FlightHeader) - sizeof(uint64));
-	pg_memory_barrier();
-	header->magic = FLIGHT_MAGIC;
+	for (int i = 0; i < CRM_COURIERS_MAX; i++)
+	{
+		FlightFile *file = &files[i];
+
+		if (file->header == NULL)
+			continue;
+		file->header->magic = 0;
+		pg_memory_barrier();
+		memset(file->places, 0, FLIGHT_PLACES * sizeof(FlightPlace));
+		memcpy((char *) file->header + sizeof(uint64), (char *) &file->fresh + sizeof(uint64),
+			   sizeof(FlightHeader) - sizeof(uint64));
+		pg_memory_barrier();
+		file->header->magic = FLIGHT_MAGIC;
+		if (file != mine)
+		{
+			(void) munmap(file->header, FLIGHT_SIZE);
+			(void) close(file->fd);
+			ReleaseExternalFD();
+			file->header = NULL;
+		}
+	}
 
 	free_count = 0;
 	for (int i = FLIGHT_PLACES - 1; i >= 0; i--)
@@ -251,11 +314,11 @@ crm_flight_mark(int place, int64 integration, int64 ref)
 
 	if (place < 0)
 		return;
-	p = &places[place];
+	p = &mine->places[place];
 	p->integration = integration;
 	p->ref = ref;
 	pg_write_barrier();
-	p->mark = place_check(integration, ref, fresh.generation);
+	p->mark = place_check(integration, ref, mine->fresh.generation);
 	pg_write_barrier();
 }
 
@@ -264,7 +327,7 @@ crm_flight_clear(int place)
 {
 	if (place < 0)
 		return;
-	places[place].mark = 0;
+	mine->places[place].mark = 0;
 	free_places[free_count++] = place;
 }
 

@@ -86,7 +86,7 @@ static Wanted *read_wanted(int *count, Oid *role);
 static void read_marks(Wanted *wanted, int count);
 static struct varlena *fetch_setting(Datum datum);
 static long act(const Wanted *wanted, int count, Oid role, bool poked);
-static void ask_for(Oid database, CrmWorkerKind kind, const char *setting);
+static void ask_for(Oid database, CrmWorkerKind kind, int number, const char *setting);
 static long tend(int index, bool is_wanted, const char *setting, Oid role, bool poked);
 static bool start(int index);
 static void launcher_on_exit(int code, Datum arg);
@@ -391,13 +391,16 @@ static long
 act(const Wanted *wanted, int count, Oid role, bool poked)
 {
 	long		wait = LOOK_MS;
+	int			couriers = *crm_worker->couriers;
+	char		of_couriers[CRM_SETTING_LEN];
 
+	snprintf(of_couriers, sizeof(of_couriers), "%d", couriers);
 	for (int i = 0; i < count; i++)
 	{
-		if (wanted[i].courier)
-			ask_for(wanted[i].database, CRM_WORKER_COURIER, "");
+		for (int number = 0; wanted[i].courier && number < couriers; number++)
+			ask_for(wanted[i].database, CRM_WORKER_COURIER, number, of_couriers);
 		if (wanted[i].courier && wanted[i].listener[0] != '\0')
-			ask_for(wanted[i].database, CRM_WORKER_LISTENER, wanted[i].listener);
+			ask_for(wanted[i].database, CRM_WORKER_LISTENER, 0, wanted[i].listener);
 	}
 	for (int i = 0; i < CRM_SLOTS; i++)
 	{
@@ -411,9 +414,9 @@ act(const Wanted *wanted, int count, Oid role, bool poked)
 		{
 			if (wanted[j].database != slot->database || !wanted[j].courier)
 				continue;
-			if (slot->kind == CRM_WORKER_COURIER)
-				setting = "";
-			else if (wanted[j].listener[0] != '\0')
+			if (slot->kind == CRM_WORKER_COURIER && slot->number < couriers)
+				setting = of_couriers;
+			else if (slot->kind == CRM_WORKER_LISTENER && wanted[j].listener[0] != '\0')
 				setting = wanted[j].listener;
 		}
 		left = tend(i, setting != NULL, setting, role, poked);
@@ -426,7 +429,7 @@ act(const Wanted *wanted, int count, Oid role, bool poked)
  * Make sure that a slot exists for a worker that is wanted.
  */
 static void
-ask_for(Oid database, CrmWorkerKind kind, const char *setting)
+ask_for(Oid database, CrmWorkerKind kind, int number, const char *setting)
 {
 	int			unused = -1;
 	bool		full = false;
@@ -441,7 +444,7 @@ ask_for(Oid database, CrmWorkerKind kind, const char *setting)
 			if (unused < 0)
 				unused = i;
 		}
-		else if (slot->database == database && slot->kind == kind)
+		else if (slot->database == database && slot->kind == kind && slot->number == number)
 		{
 			LWLockRelease(shared->lock);
 			return;
@@ -452,7 +455,7 @@ ask_for(Oid database, CrmWorkerKind kind, const char *setting)
 		CrmWorkerSlot *slot = &shared->slot[unused];
 
 		slot->kind = kind;
-		slot->number = 0;
+		slot->number = number;
 		slot->pid = 0;
 		slot->procno = -1;
 		slot->generation = 0;

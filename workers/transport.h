@@ -180,13 +180,15 @@ extern bool crm_buffer_append(CrmBuffer *buffer, const char *data, size_t length
 /* flight.c */
 typedef struct CrmFlightFound
 {
+	int			number;			/* of the courier whose file it is */
 	bool		trusted;		/* the pairs are exactly what may have left */
 	int			count;
-	int64	   *integrations;
+	int64	   *integrations;	/* in TopMemoryContext; NULL without pairs */
 	int64	   *refs;
 } CrmFlightFound;
 
-extern int64 crm_flight_open(Oid database, int number, CrmFlightFound *found);
+extern int64 crm_flight_open(Oid database, int number, CrmFlightFound *found,
+							   int *found_count);
 extern void crm_flight_begin(void);
 extern int	crm_flight_reserve(void);
 extern void crm_flight_mark(int place, int64 integration, int64 ref);

@@ -62,7 +62,9 @@ PG_MODULE_MAGIC;
 #define CRM_TERM_DIE_MS		700
 #define CRM_SOON_GRACE_MS	1000
 #define CRM_TICK_MS			100
-#define CRM_LOCK_TIMEOUT	"10s"
+/* short: while a transaction waits for a lock, no byte moves, and replies would
+ * count as late */
+#define CRM_LOCK_TIMEOUT	"250ms"
 #define CRM_LOG_EVERY_MS	10000
 
 const CrmWorkerApi *crm_worker = NULL;
@@ -71,12 +73,13 @@ MemoryContext crm_worker_context = NULL;
 
 static const char *worker_name = "crm worker";
 static Oid	extension_oid = InvalidOid;
+static char outdated[CRM_DETAIL_LEN];	/* not empty: another version is here */
 static TimeoutId tick_timeout;
 
 /* written by signal handlers */
 static volatile sig_atomic_t term_requested = false;
 static volatile int64 term_at = 0;
-static volatile int64 limit_at = 0;	/* 0 = no transaction is timed */
+static volatile int64 limit_at = 0; /* 0 = no transaction is timed */
 static volatile sig_atomic_t limit_hit = false;
 
 static int64 leave_since = 0;
@@ -86,7 +89,7 @@ static int	log_suppressed = 0;
 static void worker_sigterm(SIGNAL_ARGS);
 static void worker_tick(void);
 static void worker_settings(void);
-static Oid	find_extension(char **version);
+static Oid	find_extension(void);
 static bool is_transient(int sqlerrcode);
 static void keep_failure(ErrorData *error, CrmFailure *failure);
 
@@ -150,7 +153,6 @@ void
 crm_worker_start(Datum main_arg, const char *activity)
 {
 	CrmWorkerApiFunction get_api;
-	char	   *version = NULL;
 
 	worker_name = activity;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -158,10 +160,9 @@ crm_worker_start(Datum main_arg, const char *activity)
 	BackgroundWorkerUnblockSignals();
 
 	/*
-	 * glibc raises its mmap threshold when big blocks are freed and then keeps
-	 * them: a fixed one gives replies of megabytes back to the system, while
-	 * the memory of a batch stays instead of coming and going with each.  Few
-	 * arenas: resolver threads need no heap of their own.
+	 * glibc raises its mmap threshold when big blocks are freed and then keeps them: a fixed one
+	 * gives replies of megabytes back to the system, while the memory of a batch stays instead of
+	 * coming and going with each.  Few arenas: resolver threads need no heap of their own.
 	 */
 	mallopt(M_MMAP_THRESHOLD, 2 * 1024 * 1024);
 	mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
@@ -198,22 +199,13 @@ crm_worker_start(Datum main_arg, const char *activity)
 	worker_settings();
 
 	StartTransactionCommand();
-	extension_oid = find_extension(&version);
-	if (version != NULL)
-		version = MemoryContextStrdup(TopMemoryContext, version);
+	extension_oid = find_extension();
 	CommitTransactionCommand();
 
 	if (!OidIsValid(extension_oid))
 		crm_worker_leave(CRM_EXIT_NOT_HERE, "extension crm is not in this database");
-	if (strcmp(version, CRM_VERSION) != 0)
-	{
-		char		detail[CRM_DETAIL_LEN];
-
-		snprintf(detail, sizeof(detail),
-				 "extension crm is version %.32s, the loaded library is version %s: ALTER EXTENSION crm UPDATE, or restart the server",
-				 version, CRM_VERSION);
-		crm_worker_leave(CRM_EXIT_NOT_HERE, detail);
-	}
+	if (outdated[0] != '\0')
+		crm_worker_leave(CRM_EXIT_NOT_HERE, outdated);
 	MemoryContextSwitchTo(crm_worker_context);
 }
 
@@ -258,10 +250,11 @@ worker_settings(void)
 }
 
 /*
- * The extension's oid and version, or InvalidOid.
+ * The extension's oid, or InvalidOid.  What its version says against the
+ * library goes to outdated.
  */
 static Oid
-find_extension(char **version)
+find_extension(void)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -279,9 +272,14 @@ find_extension(char **version)
 		Datum		datum = heap_getattr(tuple, Anum_pg_extension_extversion,
 										 RelationGetDescr(rel), &isnull);
 
+		char	   *version = isnull ? "" : TextDatumGetCString(datum);
+
 		result = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-		if (version != NULL)
-			*version = isnull ? pstrdup("") : TextDatumGetCString(datum);
+		outdated[0] = '\0';
+		if (strcmp(version, CRM_VERSION) != 0)
+			snprintf(outdated, sizeof(outdated),
+					 "extension crm is version %.32s, the loaded library is version %s: ALTER EXTENSION crm UPDATE, or restart the server",
+					 version, CRM_VERSION);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -315,7 +313,7 @@ crm_worker_run(const char *activity, int limit_ms, CrmWork work, void *arg,
 
 		/* DROP EXTENSION waits for us, or we see that it has happened */
 		LockDatabaseObject(ExtensionRelationId, extension_oid, 0, AccessShareLock);
-		if (find_extension(NULL) != extension_oid)
+		if (find_extension() != extension_oid || outdated[0] != '\0')
 			gone = true;
 		else
 		{
@@ -338,6 +336,7 @@ crm_worker_run(const char *activity, int limit_ms, CrmWork work, void *arg,
 
 		limit_at = 0;
 		disable_timeout(tick_timeout, false);
+		QueryCancelPending = false;
 		MemoryContextSwitchTo(crm_worker_context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -350,15 +349,15 @@ crm_worker_run(const char *activity, int limit_ms, CrmWork work, void *arg,
 	limit_at = 0;
 	disable_timeout(tick_timeout, false);
 	/* a cancel that came too late must not hit the next transaction */
-	if (limit_hit)
-		QueryCancelPending = false;
+	QueryCancelPending = false;
 	debug_query_string = NULL;
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(context);
 
 	if (gone)
-		crm_worker_leave(CRM_EXIT_NOT_HERE, "extension crm is not in this database");
+		crm_worker_leave(CRM_EXIT_NOT_HERE, outdated[0] != '\0' ? outdated :
+						 "extension crm is not in this database");
 	return done;
 }
 
@@ -430,6 +429,8 @@ crm_worker_turn(void)
 
 	if (latched)
 		ResetLatch(MyLatch);
+	/* pg_cancel_backend cancels a transaction, and there is none now */
+	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{

@@ -442,6 +442,10 @@ $$;
 COMMENT ON FUNCTION crm.health_core() IS 'Rows of crm.health about activation, preload, versions, clock, roles and objects that no dump carries.';
 SELECT crm.register_hook('health', 'core', 'crm.health_core');
 
+CREATE OR REPLACE FUNCTION crm.courier_number() RETURNS integer
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS '$libdir/crm', 'crm_courier_number';
+COMMENT ON FUNCTION crm.courier_number() IS 'Which of its database''s couriers this process is, from 0; 0 in a session too. What a courier has in hand is marked by it: after its death it is taken over together with its flight file.';
+
 CREATE OR REPLACE FUNCTION crm.workers() RETURNS TABLE (kind text, database oid, pid integer, generation bigint, state text,
 		since timestamptz, in_flight integer, started timestamptz, detail text)
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS '$libdir/crm', 'crm_workers';

@@ -20,6 +20,7 @@
 #include "utils/guc.h"
 
 #include "core/core.h"
+#include "core/slots.h"
 
 /* longest time in milliseconds that one claim or settle may take */
 int			crm_guc_claim_timeout_ms = 30000;
@@ -78,9 +79,9 @@ crm_guc_init(void)
 
 	DefineCustomIntVariable("crm.couriers",
 							"Number of couriers of a database.",
-							"Each integration is served by one of them at a time.",
+							"Each integration is served by one of them; a change has them leave and share anew.",
 							&crm_guc_couriers,
-							1, 1, 8,
+							1, 1, CRM_COURIERS_MAX,
 							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 

@@ -31,6 +31,7 @@
 #include "utils/tuplestore.h"
 #include "utils/wait_event.h"
 
+#include "core/core.h"
 #include "core/slots.h"
 
 #ifndef CRM_VERSION
@@ -55,10 +56,14 @@ static CrmWorkerApi api = {
 	.say = slots_say,
 	.leave = slots_leave,
 	.held = slots_held,
-	.poke_launcher = crm_slots_poke_launcher
+	.poke_launcher = crm_slots_poke_launcher,
+	.couriers = &crm_guc_couriers,
+	.claim_timeout_ms = &crm_guc_claim_timeout_ms,
+	.fallback_ms = &crm_guc_fallback_ms
 };
 
 PG_FUNCTION_INFO_V1(crm_workers);
+PG_FUNCTION_INFO_V1(crm_courier_number);
 
 /*
  * How library crm_worker reaches us: the two are linked by nothing else.
@@ -397,6 +402,27 @@ crm_slots_is_worker(int pid)
 		ours = crm_shared->slot[i].pid == pid;
 	LWLockRelease(crm_shared->lock);
 	return ours;
+}
+
+/*
+ * crm.courier_number(): of this process.
+ */
+Datum
+crm_courier_number(PG_FUNCTION_ARGS)
+{
+	int			number = 0;
+
+	if (crm_shared != NULL)
+	{
+		LWLockAcquire(crm_shared->lock, LW_SHARED);
+		for (int i = 0; i < CRM_SLOTS; i++)
+		{
+			if (crm_shared->slot[i].pid == MyProcPid)
+				number = crm_shared->slot[i].number;
+		}
+		LWLockRelease(crm_shared->lock);
+	}
+	PG_RETURN_INT32(number);
 }
 
 /*

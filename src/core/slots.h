@@ -28,6 +28,7 @@
 
 #define CRM_SLOTS			64
 #define CRM_HOLDS			32
+#define CRM_COURIERS_MAX	8	/* of one database */
 #define CRM_SETTING_LEN		128
 #define CRM_DETAIL_LEN		256
 
@@ -61,8 +62,7 @@ typedef enum CrmWorkerExit
 {
 	CRM_EXIT_CRASH = 0,			/* it did not say: an error */
 	CRM_EXIT_ASKED,				/* it was asked to */
-	CRM_EXIT_NOT_HERE			/* nothing to serve: no extension, wrong
-								 * version; wait for a poke */
+	CRM_EXIT_NOT_HERE			/* nothing to serve: no extension, wrong version; wait for a poke */
 } CrmWorkerExit;
 
 typedef struct CrmWorkerSlot
@@ -72,8 +72,7 @@ typedef struct CrmWorkerSlot
 	int			number;			/* 0, more when a database has several */
 	CrmWorkerState state;		/* unlocked writes by the owner once it runs */
 	int			pid;			/* 0 = no process */
-	int			procno;			/* index of its PGPROC, -1 = none; unlocked
-								 * reads by the wake-up */
+	int			procno;			/* index of its PGPROC, -1 = none; unlocked reads by the wake-up */
 	Oid			role;			/* whom it connects as */
 	int64		generation;		/* of the courier's start; unlocked */
 	CrmWorkerLeave leave;		/* unlocked reads by the owner */
@@ -84,7 +83,8 @@ typedef struct CrmWorkerSlot
 	int			failures;		/* launcher: starts in a row that failed */
 	int			in_flight;		/* unlocked */
 	pg_atomic_uint32 wakes;		/* atomic: commits that queued work */
-	char		setting[CRM_SETTING_LEN];	/* listener: address:port */
+	char		setting[CRM_SETTING_LEN];	/* listener: address:port; courier: of how many it is
+											 * one */
 	char		detail[CRM_DETAIL_LEN];
 } CrmWorkerSlot;
 
@@ -102,8 +102,7 @@ typedef struct CrmShared
 	int			launcher_pid;
 	int			launcher_procno;	/* -1 = none; unlocked reads */
 	TimestampTz launcher_started;
-	TimestampTz out_of_slots;	/* 0 = no; since when max_worker_processes is
-								 * used up */
+	TimestampTz out_of_slots;	/* 0 = no; since when max_worker_processes is used up */
 	pg_atomic_uint32 pokes;		/* atomic: look at the catalogues again */
 	CrmHold		hold[CRM_HOLDS];
 	CrmWorkerSlot slot[CRM_SLOTS];
@@ -119,6 +118,9 @@ typedef struct CrmWorkerApi
 	void		(*leave) (CrmWorkerSlot *slot, CrmWorkerLeave how);
 	bool		(*held) (Oid database);
 	void		(*poke_launcher) (void);
+	const int  *couriers;		/* settings of guc.c */
+	const int  *claim_timeout_ms;
+	const int  *fallback_ms;
 } CrmWorkerApi;
 
 typedef const CrmWorkerApi *(*CrmWorkerApiFunction) (void);

@@ -667,7 +667,7 @@ COMMENT ON FUNCTION crm.listener_reject(crm.http_request, text, text) IS 'Keeps 
 
 -- ---- the courier's doors ---------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION crm.courier_start(generation bigint, trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
+CREATE OR REPLACE FUNCTION crm.courier_start(generation bigint, courier integer, trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -675,8 +675,8 @@ DECLARE
 	now_ms bigint := crm.monotonic_ms();
 BEGIN
 	DELETE FROM crm.lease l
-	WHERE l.pid = pg_backend_pid()
-		OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database() AND a.usename = 'crm_courier');
+	WHERE l.courier = $2 AND (l.pid = pg_backend_pid()
+		OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database() AND a.usename = 'crm_courier'));
 	-- What the dead courier had in hand is nobody's now; a clock of another start of the machine means nothing.
 	UPDATE crm.integration_state s SET
 		outstanding = 0,
@@ -686,11 +686,11 @@ BEGIN
 	FROM crm.integration i
 	WHERE i.id = s.integration_id AND NOT EXISTS (SELECT FROM crm.lease l WHERE l.integration_id = s.integration_id);
 	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'recover' ORDER BY h.position LOOP
-		EXECUTE format('SELECT %s($1, $2, $3)', hook.function) USING $2, coalesce($3, '{}'), coalesce($4, '{}');
+		EXECUTE format('SELECT %s($1, $2, $3, $4)', hook.function) USING $2, $3, coalesce($4, '{}'), coalesce($5, '{}');
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.courier_start(bigint, boolean, bigint[], bigint[]) IS 'Called once by a new courier: takes over what dead couriers had leased. trusted: the pairs (integration, ref) are exactly the requests whose bytes may have left and that were not settled; otherwise everything leased may have left. Calls the hooks recover f(trusted, integration_ids, refs).';
+COMMENT ON FUNCTION crm.courier_start(bigint, integer, boolean, bigint[], bigint[]) IS 'Called by a new courier for its own number and for each other that no living courier has: takes over what a dead courier of that number had leased. trusted: the pairs (integration, ref) are exactly the requests of it whose bytes may have left and that were not settled; otherwise everything that it had leased may have left. Calls the hooks recover f(courier, trusted, integration_ids, refs).';
 
 CREATE OR REPLACE FUNCTION crm.courier_claim(generation bigint, capacity integer, held_ids bigint[] DEFAULT '{}', rooms integer[] DEFAULT '{}')
 	RETURNS TABLE (integration_id bigint, request crm.request, max_in_flight integer, max_reply_bytes integer, options jsonb)
@@ -776,31 +776,33 @@ END
 $$;
 COMMENT ON FUNCTION crm.courier_claim(bigint, integer, bigint[], integer[]) IS 'What the courier sends next: asks each kind that carries a channel or whose poll is due for at most capacity requests; integrations in held_ids, of which the courier still holds some, for at most the number in rooms (0 = none). An error of a kind puts that integration alone into back-off. options are the integration''s settings over the kind''s defaults. No row while the mode is off.';
 
-CREATE OR REPLACE FUNCTION crm.courier_wait() RETURNS integer
+CREATE OR REPLACE FUNCTION crm.courier_wait(generation bigint) RETURNS integer
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	hook    record;
 	now_ms  bigint := crm.monotonic_ms();
 	nearest bigint := now_ms + 60000;
 	moment  bigint;
+	mine    bigint[];
 BEGIN
 	IF crm.mode() = 'off' THEN
 		RETURN 60000;
 	END IF;
+	SELECT array_agg(l.integration_id) INTO mine FROM crm.lease l WHERE l.generation = $1;
 	SELECT least(nearest, min(CASE WHEN k.channel IS NULL THEN greatest(coalesce(s.due_ms, CASE WHEN n.poll_ms IS NOT NULL THEN 0 END), s.hold_ms)
 		WHEN s.hold_ms > now_ms THEN s.hold_ms ELSE s.due_ms END)) INTO nearest
 	FROM crm.integration n
 	JOIN crm.integration_kind k ON k.kind = n.kind AND k.next_function IS NOT NULL
 	JOIN crm.integration_state s ON s.integration_id = n.id
-	WHERE n.enabled;
+	WHERE n.enabled AND n.id = ANY (mine);
 	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'deadline' ORDER BY h.position LOOP
-		EXECUTE format('SELECT %s()', hook.function) INTO moment;
+		EXECUTE format('SELECT %s($1)', hook.function) INTO moment USING coalesce(mine, '{}');
 		nearest := least(nearest, moment);
 	END LOOP;
 	RETURN greatest(0, nearest - now_ms);
 END
 $$;
-COMMENT ON FUNCTION crm.courier_wait() IS 'Milliseconds until the courier has something to do that no commit wakes it for: a poll, the end of a back-off, a delayed message (hooks deadline f() RETURNS bigint in crm.monotonic_ms, NULL for none). At most 60000.';
+COMMENT ON FUNCTION crm.courier_wait(bigint) IS 'Milliseconds until the courier has something to do that no commit wakes it for: a poll, the end of a back-off, a delayed message of an integration of its own (hooks deadline f(integration_ids bigint[]) RETURNS bigint in crm.monotonic_ms, NULL for none). At most 60000.';
 
 CREATE OR REPLACE FUNCTION crm.reply_failure(reply crm.reply, polled boolean, smtp boolean) RETURNS text
 	LANGUAGE sql STABLE PARALLEL SAFE

@@ -167,12 +167,14 @@ COMMENT ON COLUMN crm.integration_state.session IS 'What the kind keeps of the p
 CREATE UNLOGGED TABLE crm.lease (
 	integration_id bigint PRIMARY KEY,
 	generation     bigint NOT NULL,
+	courier        integer NOT NULL DEFAULT crm.courier_number(),
 	pid            integer NOT NULL,
 	leased_at      timestamptz NOT NULL DEFAULT crm.now()
 );
 COMMENT ON TABLE crm.lease IS 'Which courier serves an integration: one at a time. A lease ends with its courier''s life, never by a clock: the next courier takes it over when it starts.';
 COMMENT ON COLUMN crm.lease.integration_id IS 'The integration';
 COMMENT ON COLUMN crm.lease.generation IS 'The courier''s life; each start of a courier has a number of its own';
+COMMENT ON COLUMN crm.lease.courier IS 'Which of the couriers it is (crm.couriers), from 0';
 COMMENT ON COLUMN crm.lease.pid IS 'The courier''s process: when it is gone, so is the lease';
 COMMENT ON COLUMN crm.lease.leased_at IS 'When that courier took it';
 

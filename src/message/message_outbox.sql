@@ -538,7 +538,9 @@ BEGIN
 			HINT = 'SELECT id, recipient, last_error FROM crm.message WHERE state = ''uncertain'';';
 	END IF;
 	IF how = 'resend' THEN
-		PERFORM crm.flight_add(m.integration_id, ARRAY[m.id], ARRAY[m.attempts + 1], ARRAY[crm.monotonic_ms() + 1]);
+		-- not into the flight: this session cannot know up to where the courier has read it
+		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
+		VALUES (m.id, m.integration_id, 1, crm.clock()) ON CONFLICT DO NOTHING;
 		PERFORM crm.wake();
 	ELSIF how IN ('delivered', 'failed') THEN
 		PERFORM crm.message_report(m.id, how, NULL, format('said by %s', session_user), NULL);
@@ -570,7 +572,7 @@ COMMENT ON FUNCTION crm.point_verified() IS 'Statement trigger on crm.message_re
 
 -- After a courier's death --------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION crm.message_recover(trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
+CREATE OR REPLACE FUNCTION crm.message_recover(courier integer, trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
@@ -587,15 +589,16 @@ BEGIN
 	FOR l IN
 		SELECT s.id, s.integration_id, s.ids, COALESCE(i.settings ->> 'on_unknown', 'hold') = 'resend' AS resend
 		FROM crm.message_lease s JOIN crm.integration i ON i.id = s.integration_id
-		WHERE crm.process_is_me(s.pid, s.started) OR NOT crm.process_lives(s.pid, s.started)
+		WHERE s.courier = $1 AND (crm.process_is_me(s.pid, s.started) OR NOT crm.process_lives(s.pid, s.started))
 		ORDER BY s.id
+		FOR UPDATE OF s
 	LOOP
 		SELECT array_agg(m.id) FILTER (WHERE m.left_us) AS doubtful, array_agg(m.attempt) FILTER (WHERE m.left_us) AS doubtful_attempt,
-			array_agg(m.id) FILTER (WHERE NOT m.left_us) AS unsent, array_agg(m.attempt) FILTER (WHERE NOT m.left_us) AS unsent_attempt
+			array_agg(m.id) FILTER (WHERE NOT m.left_us) AS unsent
 		INTO u
 		FROM (
 			SELECT b.id, COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1 AS attempt,
-				NOT trusted OR EXISTS (SELECT FROM unnest($2, $3) AS s(i, ref) WHERE s.i = l.integration_id AND s.ref = b.id) AS left_us
+				NOT trusted OR EXISTS (SELECT FROM unnest($3, $4) AS s(i, ref) WHERE s.i = l.integration_id AND s.ref = b.id) AS left_us
 			FROM unnest(l.ids) AS span JOIN crm.message_body b ON b.id >= lower(span) AND b.id < upper(span)
 			WHERE NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id)
 			ORDER BY b.id) m;
@@ -603,26 +606,22 @@ BEGIN
 			INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, words)
 			SELECT m.id, m.attempt, 'uncertain', l.integration_id, l.id, 'the courier ended after the message may have left, before an answer came'
 			FROM unnest(u.doubtful, u.doubtful_attempt) AS m(id, attempt);
-			IF l.resend THEN
-				PERFORM crm.flight_add(l.integration_id, array_agg(m.id), array_agg(m.attempt + 1), array_agg(now_ms + 1))
-				FROM unnest(u.doubtful, u.doubtful_attempt) AS m(id, attempt)
-				WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id)
-				HAVING count(*) > 0;
+			IF NOT l.resend THEN
+				u.doubtful := NULL;
 			END IF;
 		END IF;
-		IF u.unsent IS NOT NULL THEN
-			-- one that came out of the flight has its row there still: a second one would send it twice
-			PERFORM crm.flight_add(l.integration_id, array_agg(m.id), array_agg(m.attempt), array_agg(now_ms + 1))
-			FROM unnest(u.unsent, u.unsent_attempt) AS m(id, attempt)
-			WHERE NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.integration_id = l.integration_id AND f.message_id = m.id AND f.attempt >= m.attempt)
-			HAVING count(*) > 0;
-		END IF;
+		-- not into the flight: another courier may serve the integration by now, and have read it up to this moment
+		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
+		SELECT b.id, l.integration_id, COALESCE(b.lane, 1), crm.clock()
+		FROM unnest(u.doubtful || u.unsent) AS m(id) JOIN crm.message_body b ON b.id = m.id
+		WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id)
+		ON CONFLICT DO NOTHING;
 		DELETE FROM crm.message_lease s WHERE s.id = l.id;
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.message_recover(boolean, bigint[], bigint[]) IS
-'A new courier takes over what a dead one had leased: what was never started goes back to the queue as if nothing had been; what was started (by the list of pairs; everything where the list cannot be trusted) is uncertain, and sent again only where the integration''s setting on_unknown is resend';
+COMMENT ON FUNCTION crm.message_recover(integer, boolean, bigint[], bigint[]) IS
+'A new courier takes over what a dead one of a number had leased: what was never started goes back to the queue as if nothing had been; what was started (by the list of pairs; everything where the list cannot be trusted) is uncertain, and sent again only where the integration''s setting on_unknown is resend';
 
 CREATE OR REPLACE FUNCTION crm.message_settle_failed(integration_id bigint, reply crm.reply, words text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -636,7 +635,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.message_settle_failed(bigint, crm.reply, text) IS 'A reply that the kind could not settle: the message is uncertain, or tried again where nothing had left';
 
-CREATE OR REPLACE FUNCTION crm.message_deadline() RETURNS bigint
+CREATE OR REPLACE FUNCTION crm.message_deadline(integration_ids bigint[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -647,7 +646,7 @@ DECLARE
 	moment bigint;
 	nearest bigint;
 BEGIN
-	FOR i IN SELECT n.id FROM crm.integration n JOIN crm.integration_kind k ON k.kind = n.kind WHERE k.channel IS NOT NULL AND n.enabled LOOP
+	FOR i IN SELECT n.id FROM crm.integration n JOIN crm.integration_kind k ON k.kind = n.kind WHERE k.channel IS NOT NULL AND n.enabled AND n.id = ANY ($1) LOOP
 		SELECT min(x.due_at) INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id;
 		IF d IS NOT NULL AND pace > 0 THEN
 			nearest := LEAST(nearest, crm.monotonic_ms() + GREATEST(0, ceil(extract(epoch FROM LEAST(d, crm.clock() + interval '1 day') - crm.clock()) * 1000 / pace)::bigint));
@@ -666,7 +665,7 @@ BEGIN
 	RETURN nearest;
 END
 $$;
-COMMENT ON FUNCTION crm.message_deadline() IS 'When the next delayed message or retry is due, milliseconds of crm.monotonic_ms(); NULL: none waits';
+COMMENT ON FUNCTION crm.message_deadline(bigint[]) IS 'When the next delayed message or retry of these integrations is due, milliseconds of crm.monotonic_ms(); NULL: none waits';
 
 CREATE OR REPLACE FUNCTION crm.flight_rotate() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
@@ -682,14 +681,24 @@ BEGIN
 		live := EXISTS (SELECT FROM crm.message_flight_1 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
 		grown := EXISTS (SELECT FROM crm.message_flight_0 OFFSET 1000);
 		IF filled AND NOT live THEN
-			TRUNCATE crm.message_flight_1;
+			-- another courier may have written since: look again under the lock
+			LOCK TABLE crm.message_flight_1 IN ACCESS EXCLUSIVE MODE;
+			live := EXISTS (SELECT FROM crm.message_flight_1 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
+			IF NOT live THEN
+				TRUNCATE crm.message_flight_1;
+			END IF;
 		END IF;
 	ELSE
 		filled := EXISTS (SELECT FROM crm.message_flight_0);
 		live := EXISTS (SELECT FROM crm.message_flight_0 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
 		grown := EXISTS (SELECT FROM crm.message_flight_1 OFFSET 1000);
 		IF filled AND NOT live THEN
-			TRUNCATE crm.message_flight_0;
+			-- another courier may have written since: look again under the lock
+			LOCK TABLE crm.message_flight_0 IN ACCESS EXCLUSIVE MODE;
+			live := EXISTS (SELECT FROM crm.message_flight_0 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
+			IF NOT live THEN
+				TRUNCATE crm.message_flight_0;
+			END IF;
 		END IF;
 	END IF;
 	IF NOT live AND grown THEN
@@ -708,7 +717,8 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 			WHEN EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = b.integration_id AND l.ids @> b.id
 				AND NOT EXISTS (SELECT FROM crm.message_attempt x WHERE x.message_id = b.id AND x.lease_id = l.id)) THEN 'sending'
 			WHEN a.outcome = 'sent' THEN 'sent'
-			WHEN a.outcome = 'uncertain' AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND f.attempt > a.attempt) THEN 'uncertain'
+			WHEN a.outcome = 'uncertain' AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND f.attempt > a.attempt)
+				AND d.message_id IS NULL THEN 'uncertain'
 			ELSE 'queued' END AS state,
 		b.channel, b.recipient, b.body,
 		COALESCE(r.provider_id, a.provider_id) AS provider_id,

@@ -49,6 +49,24 @@ ok($sink->settled($node, 30), 'after the lock everything is settled');
 is($sink->states($node), 'sent 150', 'as sent');
 is(scalar(grep { $_ > 1 } values %{ $sink->ledger }), 0, 'and nothing was sent twice');
 
+# ---- and while it lasts, answers that come in time are not counted as late ----
+my $late = CrmSink->new(delay => 1200);
+$late->integration($node, 'late', '{"max_in_flight": 16}');
+$node->safe_psql('plant', q{DELETE FROM plain.queue});
+$locker = $node->background_psql('plant');
+$node->safe_psql('plant', <<'SQL');
+INSERT INTO plain.queue (sink, path, body, timeout) SELECT 'late', '/slow', 'x', 3000 FROM generate_series(1, 16);
+INSERT INTO plain.queue (sink, path, body) SELECT 'sink', '/', 'x' FROM generate_series(1, 16);
+SQL
+$locker->query_safe('BEGIN');
+$locker->query_safe('LOCK TABLE plain.queue IN SHARE MODE');
+sleep 7;
+$locker->query_safe('COMMIT');
+$locker->quit;
+ok($sink->settled($node, 30), 'all are settled');
+is($sink->states($node), 'sent 32', 'as sent') or diag $node->safe_psql('plant', 'SELECT sink, state, words, count(*) FROM plain.queue GROUP BY 1, 2, 3');
+$node->safe_psql('plant', q{DELETE FROM plain.queue; UPDATE crm.integration SET enabled = false WHERE name = 'late'});
+
 # ---- one integration's settles fail for want of resources, the other goes on ----
 $node->safe_psql('plant', <<'SQL');
 CREATE OR REPLACE FUNCTION plain.check_fault() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

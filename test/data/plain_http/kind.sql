@@ -9,6 +9,7 @@ CREATE TABLE plain.queue (
 	timeout  integer,
 	state    text NOT NULL DEFAULT 'queued',  -- queued, sending, sent, failed, uncertain
 	attempts integer NOT NULL DEFAULT 0,
+	courier  integer,                         -- whose hands it is in
 	words    text
 );
 CREATE INDEX queue_waiting ON plain.queue (sink, id) WHERE state = 'queued';
@@ -26,7 +27,7 @@ CREATE FUNCTION plain.next(integration_id bigint, capacity integer) RETURNS SETO
 	WITH me AS MATERIALIZED (
 		SELECT i.name, i.url FROM crm.integration i WHERE i.id = $1
 	), chosen AS (
-		UPDATE plain.queue q SET state = 'sending', attempts = attempts + 1
+		UPDATE plain.queue q SET state = 'sending', attempts = attempts + 1, courier = crm.courier_number()
 		FROM (SELECT c.id FROM plain.queue c, me WHERE c.state = 'queued' AND c.sink = me.name ORDER BY c.id LIMIT $2) n
 		WHERE q.id = n.id
 		RETURNING q.id, q.path, q.body, q.timeout
@@ -49,12 +50,12 @@ CREATE FUNCTION plain.take(integration_id bigint, replies crm.reply[]) RETURNS v
 	WHERE q.id = r.ref AND q.id = ANY (ARRAY(SELECT a.ref FROM unnest($2) a)) AND q.state = 'sending'
 $$;
 
-CREATE FUNCTION plain.recover(trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
+CREATE FUNCTION plain.recover(courier integer, trusted boolean, integration_ids bigint[], refs bigint[]) RETURNS void
 	LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 	UPDATE plain.queue q SET
-		state = CASE WHEN NOT $1 OR q.id = ANY ($3) THEN 'uncertain' ELSE 'queued' END,
+		state = CASE WHEN NOT $2 OR q.id = ANY ($4) THEN 'uncertain' ELSE 'queued' END,
 		words = 'recovered'
-	WHERE q.state = 'sending'
+	WHERE q.state = 'sending' AND q.courier = $1
 $$;
 
 -- they run as the courier, or as the owner of the hook's caller
