@@ -5,7 +5,7 @@ LIBRARIES := crm crm_worker crm_text crm_sheet crm_kpi
 
 crm_text_sources   := src/party/phone.cpp src/message/mime.c
 crm_sheet_sources  := $(wildcard src/xlsx/*.c)
-crm_kpi_sources    := $(wildcard src/kpi/*.c)
+crm_kpi_sources    := src/kpi/ids.c
 crm_worker_sources := $(wildcard workers/*.c)
 crm_sources        := $(filter-out $(crm_text_sources) $(crm_sheet_sources) $(crm_kpi_sources),$(wildcard src/*/*.c))
 

@@ -3,12 +3,12 @@
  * expression.c
  *	  Checks an expression of the catalogue of indicators when it is saved.
  *
- * A predicate or a weight is text in a row, written by people.  It is parsed
- * as ONE expression, analysed over the columns of its fact, and handed back
- * as PostgreSQL writes it down itself; only that text is pasted into what is
- * compiled.  It may use columns, constants and built-in functions whose
- * answer depends on their arguments alone (and on the zone of the session for
- * a few of dates).  It is neither planned nor run here.
+ * A predicate or a weight is text in a row, written by people.  It is read
+ * by core/expression.c as ONE expression over the columns of its fact, and
+ * handed back as PostgreSQL writes it down itself; only that text is pasted
+ * into what is compiled.  It may use columns, constants and built-in functions
+ * whose answer depends on their arguments alone (and on the zone of the session
+ * for a few of dates).  It is neither planned nor run here.
  *
  * Must never accept: a second statement, a sub-select, an aggregate, a set, a
  * function that is volatile or not built in, the words now and today in a
@@ -22,21 +22,12 @@
 
 #include <ctype.h>
 
-#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/transam.h"
 #include "catalog/objectaddress.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "parser/parse_coerce.h"
-#include "parser/parse_collate.h"
-#include "parser/parse_expr.h"
-#include "parser/parse_relation.h"
-#include "parser/parser.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -44,6 +35,8 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+
+#include "core/expression.h"
 
 #define EXPRESSION_MAX 10000	/* bytes */
 
@@ -73,8 +66,57 @@ expression_context(void *arg)
 }
 
 static void
-refuse(const char *what)
+refuse(CrmExpressionFault fault, const char *name, Oid function)
 {
+	const char *what = "this construct";
+
+	switch (fault)
+	{
+		case CRM_FAULT_FUNCTION:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("function %s cannot stand in an expression of an indicator",
+							OidIsValid(function) ? format_procedure(function) : psprintf("%s()", name)),
+					 errhint("Use built-in functions whose answer depends on their arguments alone.")));
+			break;
+		case CRM_FAULT_TYPE:
+		case CRM_FAULT_OPERATOR:
+		case CRM_FAULT_COLLATION:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("%s %s cannot stand in an expression of an indicator",
+							fault == CRM_FAULT_TYPE ? "type" : fault == CRM_FAULT_OPERATOR ? "operator" : "collation", name),
+					 errhint("Use PostgreSQL's own types for values, such as numeric, text and date, with their operators and collations.")));
+			break;
+		case CRM_FAULT_STATEMENT:
+			what = "a statement";
+			break;
+		case CRM_FAULT_SEVERAL:
+			what = "more than one expression";
+			break;
+		case CRM_FAULT_LABEL:
+			what = "a name for the result";
+			break;
+		case CRM_FAULT_SUBSELECT:
+			what = "a sub-select";
+			break;
+		case CRM_FAULT_PARAMETER:
+			what = "a parameter";
+			break;
+		case CRM_FAULT_WHOLE_ROW:
+			what = "a whole row or a system column";
+			break;
+		case CRM_FAULT_SERVER_VALUE:
+			what = "the current date, time or user";
+			break;
+		case CRM_FAULT_VOLATILE:
+			what = "a volatile function";
+			break;
+		case CRM_FAULT_CONSTRUCT:
+			if (name != NULL)
+				what = name;
+			break;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("%s cannot stand in an expression of an indicator", what),
@@ -99,101 +141,29 @@ holds_frozen_word(const char *text)
 	return false;
 }
 
-static bool
-raw_walker(Node *node, void *context)
+static void
+refuse_frozen(const char *value)
 {
-	if (node == NULL)
-		return false;
-	switch (nodeTag(node))
-	{
-		case T_SubLink:
-		case T_SelectStmt:
-			refuse("a sub-select");
-			break;
-		case T_ParamRef:
-			refuse("a parameter");
-			break;
-		case T_SetToDefault:
-			refuse("DEFAULT");
-			break;
-		case T_A_Const:
-			{
-				A_Const    *constant = (A_Const *) node;
-
-				if (!constant->isnull && nodeTag(&constant->val) == T_String &&
-					holds_frozen_word(strVal(&constant->val)))
-					ereport(ERROR,
-							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-							 errmsg("a literal with the word now, today, tomorrow or yesterday cannot stand in an expression of an indicator"),
-							 errdetail("It would keep the day on which it was saved: %s", strVal(&constant->val)),
-							 errhint("The period of a report is applied by itself; leave it out.")));
-				return false;
-			}
-		default:
-			break;
-	}
-	return raw_expression_tree_walker(node, raw_walker, context);
-}
-
-static bool
-function_refused(Oid function, void *context)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	bool		good;
-
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	good = function < FirstNormalObjectId && proc->pronamespace == PG_CATALOG_NAMESPACE && proc->prokind == PROKIND_FUNCTION &&
-		!proc->proretset && proc->provolatile != PROVOLATILE_VOLATILE;
-	if (good && proc->provolatile == PROVOLATILE_STABLE)
-	{
-		const char *name = NameStr(proc->proname);
-
-		good = false;
-		for (int i = 0; i < (int) lengthof(stable_allowed) && !good; i++)
-			good = strcmp(name, stable_allowed[i]) == 0;
-		/* Comparisons of dates with moments, and sums with intervals. */
-		if (!good && (strncmp(name, "date_", 5) == 0 || strncmp(name, "timestamp", 9) == 0 || strncmp(name, "interval_", 9) == 0))
-			good = true;
-	}
-	if (!good)
+	if (holds_frozen_word(value))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("function %s cannot stand in an expression of an indicator", format_procedure(function)),
-				 errhint("Use built-in functions whose answer depends on their arguments alone.")));
-	ReleaseSysCache(tuple);
-	return false;
+				 errmsg("a literal with the word now, today, tomorrow or yesterday cannot stand in an expression of an indicator"),
+				 errdetail("It would keep the day on which it was saved: %s", value),
+				 errhint("The period of a report is applied by itself; leave it out.")));
 }
 
 static bool
-tree_walker(Node *node, void *context)
+function_allowed(Oid function, Form_pg_proc proc)
 {
-	if (node == NULL)
-		return false;
-	switch (nodeTag(node))
-	{
-		case T_Var:
-			if (((Var *) node)->varattno <= 0)
-				refuse("a whole row or a system column");
-			break;
-		case T_SQLValueFunction:
-			refuse("the current date, time or user");
-			break;
-		case T_CoerceToDomain:
-		case T_NextValueExpr:
-		case T_XmlExpr:
-		case T_Param:
-		case T_SubLink:
-		case T_SubPlan:
-			refuse("this construct");
-			break;
-		default:
-			break;
-	}
-	(void) check_functions_in_node(node, function_refused, context);
-	return expression_tree_walker(node, tree_walker, context);
+	const char *name = NameStr(proc->proname);
+
+	if (proc->provolatile == PROVOLATILE_IMMUTABLE)
+		return true;
+	for (int i = 0; i < (int) lengthof(stable_allowed); i++)
+		if (strcmp(name, stable_allowed[i]) == 0)
+			return true;
+	/* Comparisons of dates with moments, and sums with intervals. */
+	return strncmp(name, "date_", 5) == 0 || strncmp(name, "timestamp", 9) == 0 || strncmp(name, "interval_", 9) == 0;
 }
 
 /* crm.kpi_expression(fact regclass, expression text, type regtype) -> text */
@@ -204,20 +174,16 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 	char	   *expression = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	Oid			type = PG_GETARG_OID(2);
 	ErrorContextCallback callback;
-	List	   *parsed;
-	SelectStmt *select;
-	ResTarget  *target;
-	ParseState *pstate;
-	ParseNamespaceItem *item;
+	CrmExpressionRules rules = {refuse, refuse_frozen, function_allowed};
 	Relation	rel;
 	Node	   *expr;
-	Oid			found;
 	char	   *result;
 
 	if (strlen(expression) > EXPRESSION_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("an expression of an indicator is longer than %d bytes", EXPRESSION_MAX)));
+				 errmsg("an expression of an indicator is longer than %d bytes", EXPRESSION_MAX),
+				 errhint("Put a part of it into a column of the fact's view.")));
 	if (type != BOOLOID && type != NUMERICOID && type != INT8OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -230,47 +196,16 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 				 errhint("Name a view of crm.fact.")));
 	if (pg_class_aclcheck(fact, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(fact)), get_rel_name(fact));
+
 	callback.callback = expression_context;
 	callback.arg = expression;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	parsed = raw_parser(expression, RAW_PARSE_PLPGSQL_EXPR);
-	if (list_length(parsed) != 1 || !IsA(linitial_node(RawStmt, parsed)->stmt, SelectStmt))
-		refuse("a statement");
-	select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
-	if (list_length(select->targetList) != 1 || select->distinctClause != NIL || select->intoClause != NULL ||
-		select->fromClause != NIL || select->whereClause != NULL || select->groupClause != NIL || select->havingClause != NULL ||
-		select->windowClause != NIL || select->sortClause != NIL || select->limitOffset != NULL || select->limitCount != NULL ||
-		select->lockingClause != NIL || select->withClause != NULL || select->valuesLists != NIL || select->op != SETOP_NONE)
-		refuse("more than one expression");
-	target = linitial_node(ResTarget, select->targetList);
-	if (target->name != NULL || target->indirection != NIL)
-		refuse("a name for the result");
-	(void) raw_walker(target->val, NULL);
-
 	rel = table_open(fact, AccessShareLock);
-	pstate = make_parsestate(NULL);
-	pstate->p_sourcetext = expression;
-	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true);
-	addNSItemToQuery(pstate, item, true, true, true);
-	expr = transformExpr(pstate, target->val, EXPR_KIND_WHERE);
-	found = exprType(expr);
-	if (type == BOOLOID)
-		expr = coerce_to_boolean(pstate, expr, "an indicator's condition");
-	else
-		expr = coerce_to_target_type(pstate, expr, found, type, -1, COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
-	if (expr == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the expression is of type %s, not %s", format_type_be(found), format_type_be(type)),
-				 errhint("Convert it: (...)::%s.", format_type_be(type))));
-	assign_expr_collations(pstate, expr);
-	(void) tree_walker(expr, NULL);
-
+	expr = crm_expression_read(expression, rel, type, "an indicator's condition", &rules);
 	result = deparse_expression(expr, deparse_context_for(RelationGetRelationName(rel), fact), false, false);
 	table_close(rel, NoLock);
-	free_parsestate(pstate);
 	error_context_stack = callback.previous;
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

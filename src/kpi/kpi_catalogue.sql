@@ -229,7 +229,7 @@ SELECT crm.register_fact('message', 'crm.fact_message', 'a message that came to 
 -- ---- saving and compiling ----------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.kpi_expression(fact regclass, expression text, type regtype) RETURNS text
-	LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS '$libdir/crm_kpi', 'crm_kpi_expression';
+	LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS '$libdir/crm', 'crm_kpi_expression';
 COMMENT ON FUNCTION crm.kpi_expression(regclass, text, regtype) IS 'Checks ONE expression over the columns of a fact, and returns it as PostgreSQL writes it; neither planned nor run. Columns, constants and built-in functions that only reckon with them. Errors: 42601 syntax, 42703 an unknown column, 42883 an unknown function, 42804 another type, 0A000 what is not allowed, 54000 too long.';
 
 CREATE OR REPLACE FUNCTION crm.indicator_definition(i crm.indicator) RETURNS jsonb

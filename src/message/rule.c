@@ -3,13 +3,12 @@
  * rule.c
  *	  Conditions and truths of rules: read, checked, evaluated.
  *
- * A rule holds ONE expression over a row of crm.event.  It is parsed in the
- * grammar's expression mode, so that a second statement, a FROM or an ORDER
- * BY cannot ride along; after parse analysis every function it calls is
- * looked at, since provolatile is only a claim.  Saving neither plans nor
- * runs it.  It is never pasted into a statement: the trigger evaluates the
- * expression itself over the transition table, row by row in C, with the
- * rights of crm_eval, inside a security-restricted operation and read-only.
+ * A rule holds ONE expression over a row of crm.event.  core/expression.c
+ * reads and checks it; which functions it may call is said here, since
+ * provolatile is only a claim.  Saving neither plans nor runs it.  It is never
+ * pasted into a statement: the trigger evaluates the expression itself over
+ * the transition table, row by row in C, with the rights of crm_eval, inside a
+ * security-restricted operation and read-only.
  *
  * A condition that fails on some data must not stop the fact that carries
  * the data: it is evaluated in a subtransaction of its own, and its error is
@@ -23,29 +22,16 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_language.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/clauses.h"
-#include "optimizer/optimizer.h"
-#include "parser/parse_coerce.h"
-#include "parser/parse_collate.h"
-#include "parser/parse_expr.h"
 #include "parser/parse_func.h"
-#include "parser/parse_relation.h"
-#include "parser/parser.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -59,8 +45,8 @@
 #include "utils/typcache.h"
 
 #include "core/core.h"
+#include "core/expression.h"
 #include "event/event.h"
-#include "message/message.h"
 
 #define CACHE_MOST 64			/* expressions a backend keeps analysed */
 #define BULK_FROM 64			/* events in a set from which a plan for many pays */
@@ -79,15 +65,6 @@ typedef struct Rule
 	char	   *kind;
 	char	   *condition;		/* NULL: always */
 } Rule;
-
-/* What the walkers need. */
-typedef struct Check
-{
-	const char *what;
-	const char *text;
-	Oid		   *allowed;
-	int			n_allowed;
-} Check;
 
 /* State of crm.expression_holds() in one query. */
 typedef struct Holder
@@ -109,17 +86,15 @@ PG_FUNCTION_INFO_V1(crm_message_expression_holds);
 PG_FUNCTION_INFO_V1(crm_message_event_rules);
 PG_FUNCTION_INFO_V1(crm_message_text);
 
-static Expr *analyse(const char *what, const char *text);
-static Node *read_expression(const char *what, const char *text);
-static bool raw_walker(Node *node, Check *check);
-static bool walker(Node *node, Check *check);
-static bool function_refused(Oid function, void *context);
-static bool function_allowed(HeapTuple tuple, Oid function, Check *check);
-static void refuse(Check *check, const char *thing) pg_attribute_noreturn();
+static Node *analyse(const char *what, const char *text);
+static void refuse(CrmExpressionFault fault, const char *name, Oid function) pg_attribute_noreturn();
+static void refuse_moment(const char *value);
+static bool function_allowed(Oid function, Form_pg_proc proc);
 static Expr *cached_expression(const char *what, const char *text);
+static ExprState *prepare(Expr *expr);
 static void forget_expressions(Datum arg, int cacheid, uint32 hash);
 static void forget_for_relation(Datum arg, Oid relid);
-static Oid	eval_role(void);
+static Oid	event_table(void);
 static Oid	function_oid(const char *name, int nargs, const Oid *args);
 static List *active_rules(List *kinds);
 static Tuplestorestate *events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed);
@@ -148,13 +123,11 @@ crm_message_expression_holds(PG_FUNCTION_ARGS)
 	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(1);
 	Holder	   *holder = (Holder *) fcinfo->flinfo->fn_extra;
 	HeapTupleData tuple;
-	Oid			save_user;
-	int			save_context;
-	bool		save_read_only = XactReadOnly;
+	CrmEvalRights rights;
 	bool		is_null = false;
 	Datum		result = (Datum) 0;
 
-	if (HeapTupleHeaderGetTypeId(row) != get_rel_type_id(crm_table("event")))
+	if (HeapTupleHeaderGetTypeId(row) != get_rel_type_id(event_table()))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("not a row of crm.event"),
@@ -170,14 +143,7 @@ crm_message_expression_holds(PG_FUNCTION_ARGS)
 		holder->text = text_to_cstring(expression);
 		holder->slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 		holder->econtext = CreateStandaloneExprContext();
-		GetUserIdAndSecContext(&save_user, &save_context);
-		{
-			Expr	   *expr = copyObject(cached_expression("expression", holder->text));
-
-			SetUserIdAndSecContext(eval_role(), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-			holder->state = ExecInitExpr(expr, NULL);
-			SetUserIdAndSecContext(save_user, save_context);
-		}
+		holder->state = prepare(copyObject(cached_expression("expression", holder->text)));
 		fcinfo->flinfo->fn_extra = holder;
 		MemoryContextSwitchTo(old);
 	}
@@ -190,17 +156,14 @@ crm_message_expression_holds(PG_FUNCTION_ARGS)
 	ResetExprContext(holder->econtext);
 	holder->econtext->ecxt_scantuple = holder->slot;
 
-	GetUserIdAndSecContext(&save_user, &save_context);
+	crm_eval_begin(&rights);
 	PG_TRY();
 	{
-		SetUserIdAndSecContext(eval_role(), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-		XactReadOnly = true;
 		result = ExecEvalExprSwitchContext(holder->state, holder->econtext, &is_null);
 	}
 	PG_FINALLY();
 	{
-		XactReadOnly = save_read_only;
-		SetUserIdAndSecContext(save_user, save_context);
+		crm_eval_end(&rights);
 	}
 	PG_END_TRY();
 	ExecClearTuple(holder->slot);
@@ -342,56 +305,31 @@ crm_message_text(PG_FUNCTION_ARGS)
 }
 
 /*
- * The checked and planned expression of a rule; it lives in the cache, so
- * copy it before it is evaluated.
- */
-Expr *
-crm_message_expression(const char *what, const char *text)
-{
-	return cached_expression(what, text);
-}
-
-/*
  * Parses, analyses and checks.  Every error carries the text and a hint.
  */
-static Expr *
+static Node *
 analyse(const char *what, const char *text)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Expr	   *volatile result = NULL;
+	Node	   *volatile result = NULL;
 
 	PG_TRY();
 	{
-		Node	   *raw = read_expression(what, text);
-		ParseState *pstate = make_parsestate(NULL);
-		Relation	event = table_open(crm_table("event"), AccessShareLock);
-		ParseNamespaceItem *item;
-		Node	   *expr;
-		Check		check = {what, text, NULL, 0};
+		Relation	event = table_open(event_table(), AccessShareLock);
 		Datum		allowed = OidFunctionCall0(function_oid("expression_functions", 0, NULL));
+		CrmExpressionRules rules = {refuse, refuse_moment, function_allowed};
 		Datum	   *values;
+		Oid		   *functions;
 		int			n;
 
-		raw_walker(raw, &check);
-
-		pstate->p_sourcetext = text;
-		item = addRangeTableEntryForRelation(pstate, event, AccessShareLock, NULL, false, true);
-		addNSItemToQuery(pstate, item, true, true, true);
-		expr = transformExpr(pstate, raw, EXPR_KIND_WHERE);
-		expr = coerce_to_boolean(pstate, expr, "the expression");
-		assign_expr_collations(pstate, expr);
-
 		deconstruct_array(DatumGetArrayTypeP(allowed), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &values, NULL, &n);
-		check.allowed = palloc(sizeof(Oid) * Max(n, 1));
+		functions = palloc(sizeof(Oid) * Max(n, 1));
 		for (int i = 0; i < n; i++)
-			check.allowed[check.n_allowed++] = DatumGetObjectId(values[i]);
-		walker(expr, &check);
-		if (contain_volatile_functions(expr))
-			refuse(&check, "a volatile function");
-
+			functions[i] = DatumGetObjectId(values[i]);
+		rules.allowed = functions;
+		rules.n_allowed = n;
+		result = crm_expression_read(text, event, BOOLOID, "the expression", &rules);
 		table_close(event, NoLock);
-		free_parsestate(pstate);
-		result = (Expr *) expr;
 	}
 	PG_CATCH();
 	{
@@ -416,144 +354,34 @@ analyse(const char *what, const char *text)
 }
 
 /*
- * The raw tree of the one expression.
+ * Literals that would freeze the moment at which they are read.
  */
-static Node *
-read_expression(const char *what, const char *text)
-{
-	List	   *parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
-	SelectStmt *select = NULL;
-	ResTarget  *target;
-
-	if (list_length(parsed) == 1 && IsA(linitial_node(RawStmt, parsed)->stmt, SelectStmt))
-		select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
-	if (select == NULL || select->distinctClause != NIL || select->intoClause != NULL ||
-		list_length(select->targetList) != 1 || select->fromClause != NIL || select->whereClause != NULL ||
-		select->groupClause != NIL || select->havingClause != NULL || select->windowClause != NIL ||
-		select->valuesLists != NIL || select->sortClause != NIL || select->limitOffset != NULL ||
-		select->limitCount != NULL || select->lockingClause != NIL || select->withClause != NULL ||
-		select->op != SETOP_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("it is not one expression"),
-				 errhint("Write one boolean SQL expression, without FROM, WHERE, ORDER BY or a comma.")));
-	target = linitial_node(ResTarget, select->targetList);
-	if (target->name != NULL || target->indirection != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("it carries the name \"%s\"", target->name ? target->name : ""),
-				 errhint("Write the expression alone, without AS.")));
-	return target->val;
-}
-
-/*
- * What must be seen before analysis: sub-selects, and literals that would
- * freeze the moment at which they are read.
- */
-static bool
-raw_walker(Node *node, Check *check)
+static void
+refuse_moment(const char *value)
 {
 	static const char *const moments[] = {"now", "today", "tomorrow", "yesterday"};
 
-	if (node == NULL)
-		return false;
-	if (IsA(node, SubLink))
-		refuse(check, "a sub-select");
-	if (IsA(node, ParamRef))
-		refuse(check, "a parameter");
-	if (IsA(node, A_Const) && !((A_Const *) node)->isnull && IsA(&((A_Const *) node)->val, String))
+	while (isspace((unsigned char) *value))
+		value++;
+	for (int i = 0; i < lengthof(moments); i++)
 	{
-		const char *value = strVal(&((A_Const *) node)->val);
+		int			length = strlen(moments[i]);
 
-		while (isspace((unsigned char) *value))
-			value++;
-		for (int i = 0; i < lengthof(moments); i++)
-		{
-			int			length = strlen(moments[i]);
-
-			if (pg_strncasecmp(value, moments[i], length) == 0 && !isalnum((unsigned char) value[length]))
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("the literal '%s' would mean the moment at which the rule is read", value),
-						 errhint("Write crm.now(), or compare with the columns at and known_at.")));
-		}
-	}
-	return raw_expression_tree_walker(node, raw_walker, check);
-}
-
-/*
- * What is looked at after analysis: every function, and nodes that are none.
- */
-static bool
-walker(Node *node, Check *check)
-{
-	if (node == NULL)
-		return false;
-	switch (nodeTag(node))
-	{
-		case T_SubLink:
-		case T_SubPlan:
-			refuse(check, "a sub-select");
-		case T_Param:
-			refuse(check, "a parameter");
-		case T_SQLValueFunction:
+		if (pg_strncasecmp(value, moments[i], length) == 0 && !isalnum((unsigned char) value[length]))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("it asks for the server's time or user"),
-					 errhint("The time is crm.now().")));
-			break;
-		case T_NextValueExpr:
-		case T_CurrentOfExpr:
-		case T_XmlExpr:
-			refuse(check, "an expression of this kind");
-		case T_Aggref:
-		case T_WindowFunc:
-		case T_GroupingFunc:
-			refuse(check, "an aggregate");
-		case T_Var:
-			if (((Var *) node)->varattno <= 0)
-				refuse(check, "a system column or the whole row");
-			break;
-		case T_FuncExpr:
-			if (((FuncExpr *) node)->funcretset)
-				refuse(check, "a function that returns a set");
-			break;
-		default:
-			break;
+					 errmsg("the literal '%s' would mean the moment at which the rule is read", value),
+					 errhint("Write crm.now(), or compare with the columns at and known_at.")));
 	}
-	if (check_functions_in_node(node, function_refused, check))
-		return true;
-	return expression_tree_walker(node, walker, check);
-}
-
-static bool
-function_refused(Oid function, void *context)
-{
-	Check	   *check = (Check *) context;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		allowed;
-	char	   *name;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", function);
-	name = pstrdup(NameStr(((Form_pg_proc) GETSTRUCT(tuple))->proname));
-	allowed = function_allowed(tuple, function, check);
-	ReleaseSysCache(tuple);
-	if (!allowed)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("function %s() is not one that a rule may call", name),
-				 errhint("Allowed are PostgreSQL's own functions that neither read tables nor change anything, crm.now(), and the functions of crm.truth.")));
-	return false;
 }
 
 /*
- * Built-in functions in C that are immutable, but for a few that eat memory or
- * time; of the stable ones those that only look at the session's time zone and
- * formats; and the functions that the rooms registered.
+ * Of PostgreSQL's own functions those in C that are immutable, but for a few
+ * that eat memory or time; of the stable ones those that only look at the
+ * session's time zone and formats.
  */
 static bool
-function_allowed(HeapTuple tuple, Oid function, Check *check)
+function_allowed(Oid function, Form_pg_proc proc)
 {
 	static const char *const hungry[] = {
 		"repeat", "lpad", "rpad", "array_fill", "factorial", "numeric_fac", NULL
@@ -564,18 +392,9 @@ function_allowed(HeapTuple tuple, Oid function, Check *check)
 		"age", "timezone", "record_out", "isfinite", NULL
 	};
 	static const char *const of_time[] = {"date", "time", "interval", "extract", NULL};
-	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
 	const char *name = NameStr(proc->proname);
 
-	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->provolatile == PROVOLATILE_VOLATILE)
-		return false;
-	for (int i = 0; i < check->n_allowed; i++)
-	{
-		if (check->allowed[i] == function)
-			return true;
-	}
-	if (proc->pronamespace != PG_CATALOG_NAMESPACE || proc->prolang != INTERNALlanguageId ||
-		strncmp(name, "pg_", 3) == 0)
+	if (proc->prolang != INTERNALlanguageId || strncmp(name, "pg_", 3) == 0)
 		return false;
 	if (proc->provolatile == PROVOLATILE_IMMUTABLE)
 	{
@@ -600,8 +419,63 @@ function_allowed(HeapTuple tuple, Oid function, Check *check)
 }
 
 static void
-refuse(Check *check, const char *thing)
+refuse(CrmExpressionFault fault, const char *name, Oid function)
 {
+	const char *thing = "an expression of this kind";
+
+	switch (fault)
+	{
+		case CRM_FAULT_STATEMENT:
+		case CRM_FAULT_SEVERAL:
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("it is not one expression"),
+					 errhint("Write one boolean SQL expression, without FROM, WHERE, ORDER BY or a comma.")));
+			break;
+		case CRM_FAULT_LABEL:
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("it carries the name \"%s\"", name),
+					 errhint("Write the expression alone, without AS.")));
+			break;
+		case CRM_FAULT_SERVER_VALUE:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("it asks for the server's time or user"),
+					 errhint("The time is crm.now().")));
+			break;
+		case CRM_FAULT_FUNCTION:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("function %s() is not one that a rule may call", name),
+					 errhint("Allowed are PostgreSQL's own functions that neither read tables nor change anything, crm.now(), and the functions of crm.truth.")));
+			break;
+		case CRM_FAULT_TYPE:
+		case CRM_FAULT_OPERATOR:
+		case CRM_FAULT_COLLATION:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("%s %s is not one that a rule may use",
+							fault == CRM_FAULT_TYPE ? "type" : fault == CRM_FAULT_OPERATOR ? "operator" : "collation", name),
+					 errhint("Allowed are PostgreSQL's own types for values, such as numeric, text, date and jsonb, with their operators and collations.")));
+			break;
+		case CRM_FAULT_SUBSELECT:
+			thing = "a sub-select";
+			break;
+		case CRM_FAULT_PARAMETER:
+			thing = "a parameter";
+			break;
+		case CRM_FAULT_WHOLE_ROW:
+			thing = "a system column or the whole row";
+			break;
+		case CRM_FAULT_VOLATILE:
+			thing = "a volatile function";
+			break;
+		case CRM_FAULT_CONSTRUCT:
+			if (name != NULL)
+				thing = name;
+			break;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("it holds %s", thing),
@@ -638,12 +512,35 @@ cached_expression(const char *what, const char *text)
 		if (strcmp(cache[i].text, text) == 0)
 			return cache[i].expr;
 	}
-	expr = expression_planner(analyse(what, text));
+	expr = crm_expression_plan(analyse(what, text));
 	old = MemoryContextSwitchTo(cache_context);
 	cache[cache_used].text = pstrdup(text);
 	cache[cache_used].expr = copyObject(expr);
 	MemoryContextSwitchTo(old);
 	return cache[cache_used++].expr;
+}
+
+/*
+ * The state in which it is evaluated; it asks for the right to call each
+ * function, which must be crm_eval's.
+ */
+static ExprState *
+prepare(Expr *expr)
+{
+	CrmEvalRights rights;
+	ExprState  *volatile state = NULL;
+
+	crm_eval_begin(&rights);
+	PG_TRY();
+	{
+		state = ExecInitExpr(expr, NULL);
+	}
+	PG_FINALLY();
+	{
+		crm_eval_end(&rights);
+	}
+	PG_END_TRY();
+	return state;
 }
 
 /* Called while catalogue changes are taken in: must only set a flag. */
@@ -660,9 +557,16 @@ forget_for_relation(Datum arg, Oid relid)
 }
 
 static Oid
-eval_role(void)
+event_table(void)
 {
-	return get_role_oid("crm_eval", false);
+	Oid			event = crm_table("event");
+
+	if (!OidIsValid(event))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"crm.event\" does not exist"),
+				 errhint("The extension crm is not whole in this database. Restore it from a dump, or create it anew.")));
+	return event;
 }
 
 static Oid
@@ -691,7 +595,10 @@ active_rules(List *kinds)
 
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT rule_id, event_kind, condition FROM crm.rules_for($1)", 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "crm.rules_for() could not be called");
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("crm.rules_for() returned no rows to read"),
+				 errhint("It is not the function that came with the extension: ALTER EXTENSION crm UPDATE; or restore it.")));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
@@ -723,9 +630,8 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	int64		first = 0;
-	Oid			save_user;
-	int			save_context;
-	bool		save_read_only = XactReadOnly;
+	CrmEvalRights before;
+	CrmEvalRights rights;
 
 	*failed = false;
 	crm_event_scan_again(scan);
@@ -743,7 +649,8 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 		return events;
 	}
 
-	GetUserIdAndSecContext(&save_user, &save_context);
+	GetUserIdAndSecContext(&before.user, &before.context);
+	before.read_only = XactReadOnly;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
@@ -756,8 +663,7 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 		CommandCounterIncrement();
 		PushCopiedSnapshot(GetActiveSnapshot());
 		UpdateActiveSnapshotCommandId();
-		SetUserIdAndSecContext(eval_role(), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-		XactReadOnly = true;
+		crm_eval_begin(&rights);
 		state = ExecInitExpr(expr, NULL);
 		while (crm_event_scan_next(scan))
 		{
@@ -776,8 +682,7 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 			if (!is_null && met)
 				tuplestore_puttupleslot(events, scan->slot);
 		}
-		XactReadOnly = save_read_only;
-		SetUserIdAndSecContext(save_user, save_context);
+		crm_eval_end(&rights);
 		PopActiveSnapshot();
 		FreeExprContext(econtext, true);
 		ReleaseCurrentSubTransaction();
@@ -797,8 +702,7 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		XactReadOnly = save_read_only;
-		SetUserIdAndSecContext(save_user, save_context);
+		crm_eval_end(&before);
 
 		class = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 		if (class == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
@@ -813,7 +717,10 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 		values[2] = CStringGetTextDatum(error->message);
 		SPI_connect();
 		if (SPI_execute_with_args("SELECT crm.rule_error($1, $2, $3)", 3, types, values, NULL, false, 0) != SPI_OK_SELECT)
-			elog(ERROR, "crm.rule_error() could not be called");
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("crm.rule_error() returned nothing to read"),
+					 errhint("It is not the function that came with the extension: ALTER EXTENSION crm UPDATE; or restore it.")));
 		SPI_finish();
 	}
 	PG_END_TRY();

@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * expression.h
+ *	  One checker of SQL that people keep in rows: conditions of rules,
+ *	  predicates of indicators.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRM_EXPRESSION_H
+#define CRM_EXPRESSION_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "catalog/pg_proc.h"
+#include "nodes/primnodes.h"
+#include "utils/relcache.h"
+
+/* What may be wrong with a text. Where it has a name, that is told too. */
+typedef enum CrmExpressionFault
+{
+	CRM_FAULT_STATEMENT,		/* no SELECT at all */
+	CRM_FAULT_SEVERAL,			/* none, more than one, or a clause beside it */
+	CRM_FAULT_LABEL,			/* name: AS name */
+	CRM_FAULT_SUBSELECT,
+	CRM_FAULT_PARAMETER,
+	CRM_FAULT_WHOLE_ROW,		/* or a system column */
+	CRM_FAULT_SERVER_VALUE,		/* current_date, current_user and the like */
+	CRM_FAULT_CONSTRUCT,		/* whatever is not known to be harmless */
+	CRM_FAULT_VOLATILE,
+	CRM_FAULT_FUNCTION,			/* name, and its oid where it was looked up */
+	CRM_FAULT_OPERATOR,			/* name */
+	CRM_FAULT_TYPE,				/* name */
+	CRM_FAULT_COLLATION			/* name */
+} CrmExpressionFault;
+
+/* What differs from room to room. */
+typedef struct CrmExpressionRules
+{
+	/* raises the room's error; never returns */
+	void		(*refuse) (CrmExpressionFault fault, const char *name, Oid function);
+	/* raises an error for a literal that must not stand there */
+	void		(*literal) (const char *value);
+	/* whether a function of pg_catalog may be called */
+	bool		(*function_allowed) (Oid function, Form_pg_proc proc);
+	/* other functions that may be called */
+	const Oid  *allowed;
+	int			n_allowed;
+	/* filled by crm_expression_read(): the columns of the relation */
+	TupleDesc	columns;
+} CrmExpressionRules;
+
+/* The rights that are given back after something was done as crm_eval. */
+typedef struct CrmEvalRights
+{
+	Oid			user;
+	int			context;
+	bool		read_only;
+} CrmEvalRights;
+
+extern void crm_eval_begin(CrmEvalRights *rights);
+extern void crm_eval_end(const CrmEvalRights *rights);
+
+extern Node *crm_expression_read(const char *text, Relation rel, Oid type, const char *name,
+								 const CrmExpressionRules *rules);
+extern Expr *crm_expression_plan(Node *expr);
+
+#endif							/* CRM_EXPRESSION_H */
