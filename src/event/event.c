@@ -100,7 +100,10 @@ crm_event_scan_begin(CrmEventScan *scan, TriggerData *data)
 	if (scan->kind <= 0 || scan->object_kind <= 0 || scan->id <= 0 ||
 		SPI_gettypeid(desc, scan->kind) != TEXTOID || SPI_gettypeid(desc, scan->object_kind) != TEXTOID ||
 		SPI_gettypeid(desc, scan->id) != INT8OID)
-		elog(ERROR, "crm.event has other columns than this library expects");
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("crm.event has other columns than this library expects"),
+				 errhint("The library and the extension are of different versions: ALTER EXTENSION crm UPDATE; and restart the server.")));
 
 	/* a read pointer of our own: other readers of the set keep their place */
 	tuplestore_select_read_pointer(scan->store, tuplestore_alloc_read_pointer(scan->store, EXEC_FLAG_REWIND));
@@ -147,7 +150,10 @@ check_kind(const char *kind, char **object_kind)
 
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT crm.event_object_kind($1)", 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "crm.event_object_kind() could not be called");
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("crm.event_object_kind() returned nothing to read"),
+				 errhint("It is not the function that came with the extension: ALTER EXTENSION crm UPDATE; or restore it.")));
 	if (SPI_processed == 1)
 		word = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (word == NULL)
