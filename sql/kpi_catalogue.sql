@@ -47,7 +47,7 @@ SELECT p AS predicate, pg_temp.try(format('INSERT INTO crm.indicator (code, name
 FROM (VALUES ('nope = 1'), ('net_t'), ('net_t >'), ('true; DROP TABLE crm.deal'), ('true) OR (SELECT true'), ('net_t > (SELECT 1)'), ('EXISTS (SELECT FROM pg_authid)'),
 	('pg_read_file(''/etc/passwd'') IS NULL'), ('set_config(''a.b'', ''c'', false) IS NULL'), ('pg_sleep(1e9) IS NULL'), ('random() > 0.5'),
 	('now() > weighed_at'), ('current_date > ''2026-01-01'''), ('weighed_at > ''now'''), ('weighed_at > ''today 10:00'''), ('current_user = ''x'''), ('current_setting(''x'') IS NULL'),
-	('count(*) > 1'), ('row_number() OVER () = 1'), ('generate_series(1, 2) = 1'), ('$1 = 1'), ('true AS x'), ('true, false'), ('true FROM pg_class'), ('true ORDER BY 1'), ('true LIMIT 1'),
+	('count(*) > 1'), ('row_number() OVER () = 1'), ('generate_series(1, 2) = 1'), ('$1 = 1'), ('true AS x'), ('true, false'), ('*'), ('fact_shipment.*'), ('true FROM pg_class'), ('true ORDER BY 1'), ('true LIMIT 1'),
 	('fact_shipment IS NULL'), ('table_to_xml(''pg_authid'', true, true, '''') IS NULL'), ('crm.mode() = ''live'''), ('ctid IS NULL'), ('true UNION SELECT true'), ('')) v(p);
 SELECT c AS command, pg_temp.try(c) AS outcome FROM (VALUES
 	($$INSERT INTO crm.indicator (code, name_ru, name_en, fact, time_column) VALUES ('bad', 'x', 'x', 'nope', 'at')$$),

@@ -45,6 +45,8 @@ SELECT e, pg_temp.try(e) FROM unnest(ARRAY[
 	'',
 	'true; DROP TABLE crm.rule',
 	'true, false',
+	'*',
+	'event.*',
 	'true FROM crm.rule',
 	'true WHERE true',
 	'true ORDER BY 1',

@@ -254,6 +254,11 @@ raw_walker(Node *node, const CrmExpressionRules *rules)
 			if (!((A_Const *) node)->isnull && IsA(&((A_Const *) node)->val, String))
 				rules->literal(strVal(&((A_Const *) node)->val));
 			return false;
+		case T_ColumnRef:
+			/* analysis would take the star of SELECT * for a name, and crash */
+			if (IsA(linitial(((ColumnRef *) node)->fields), A_Star))
+				rules->refuse(CRM_FAULT_SEVERAL, NULL, InvalidOid);
+			break;
 		case T_A_Expr:
 			if (!of_postgres(((A_Expr *) node)->name))
 				rules->refuse(CRM_FAULT_OPERATOR, NameListToString(((A_Expr *) node)->name), InvalidOid);
