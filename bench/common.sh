@@ -52,3 +52,13 @@ settled() { # until nothing is queued or under way; fails after SECONDS
 line() { # line NAME VALUE GOAL
 	printf '%s %s %s\n' "$@"
 }
+fill() { # fill N [URL PATTERN]: N messages in one statement, spread over the integrations; as a rule's statement writes them
+	sql -c "INSERT INTO crm.message_body (integration_id, lane, channel, recipient, sender, body, language, encoding, segments)
+		SELECT i.id, 1, 'sms', '+7916' || lpad((g % 10000000)::text, 7, '0'), 'PLANT', 'Order 4711 has left the plant, 24.5 t of cement, plate A123BC77', 'en', 'GSM7', 1
+		FROM generate_series(1, $1) g
+		JOIN (SELECT i.id, row_number() OVER (ORDER BY i.id) - 1 AS n, count(*) OVER () AS total FROM crm.integration i) i ON i.n = g % i.total" >/dev/null
+}
+courier() { sql -c "SELECT pid FROM pg_stat_activity WHERE backend_type = 'crm courier' AND datname = current_database()"; }
+own_memory() { awk '/^Rss(Anon|File)/ { n += $2 } END { print n }' "/proc/$1/status"; } # kB that are not shared buffers
+seconds() { date +%s.%N; }
+calc() { python3 -c "print('%.2f' % ($1))"; }

@@ -1,9 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * sink.c
- *	  An HTTP sink for benchmarks and tests: one thread, epoll, keep-alive.
+ *	  An HTTP or SMTP sink for benchmarks and tests: one thread, epoll,
+ *	  keep-alive.
  *
  *	  sink PORT [DELAY_MS [LOG]]
+ *	  sink PORT smtp
  *
  * Answers 200 to whatever has a Content-Length or no body.  What a request
  * asks for in its path is done with it:
@@ -16,6 +18,7 @@
  *	  anything else: 200 with the body "ok"
  * With LOG, the id of each counted request (its query or the digits of its
  * body up to 63 bytes) and the microsecond of its first byte are appended.
+ * As an SMTP server it takes every letter and keeps none.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,12 +49,14 @@ typedef struct Conn
 	int64_t		due;			/* when its slow answer goes, 0 = none */
 	struct Conn *next;			/* slow ones, in order of due */
 	bool		closed;
+	bool		letter;			/* SMTP: between DATA and the final dot */
 	char		in[IN_SIZE];
 } Conn;
 
 static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 static uint64_t requests = 0;
 static int	delay_ms = 100;
+static bool smtp = false;
 static FILE *log_file = NULL;
 static Conn *slow_first = NULL;
 static Conn *slow_last = NULL;
@@ -135,6 +140,57 @@ path_is(const char *request, size_t head, const char *path)
 		memcmp(blank + 1, path, length) == 0;
 }
 
+/* SMTP; true: a line, or the rest of a letter, was taken out of the buffer */
+static bool
+take_line(Conn *c)
+{
+	char	   *end;
+	const char *reply = "250 ok\r\n";
+	size_t		here;
+
+	if (c->letter)
+	{
+		end = memmem(c->in, c->length, "\r\n.\r\n", 5);
+		if (end == NULL)
+		{
+			/* all but what may be the beginning of the end */
+			if (c->length > 4)
+			{
+				memmove(c->in, c->in + c->length - 4, 4);
+				c->length = 4;
+			}
+			return false;
+		}
+		here = end + 5 - c->in;
+		c->letter = false;
+		requests++;
+		reply = "250 2.0.0 Ok: queued as 4711\r\n";
+	}
+	else
+	{
+		end = memmem(c->in, c->length, "\r\n", 2);
+		if (end == NULL)
+			return false;
+		here = end + 2 - c->in;
+		if (strncasecmp(c->in, "EHLO", 4) == 0)
+			reply = "250-sink\r\n250 8BITMIME\r\n";
+		else if (strncasecmp(c->in, "DATA", 4) == 0)
+		{
+			c->letter = true;
+			reply = "354 go on\r\n";
+		}
+		else if (strncasecmp(c->in, "QUIT", 4) == 0)
+		{
+			c->closed = true;
+			reply = "221 bye\r\n";
+		}
+	}
+	answer(c, reply, strlen(reply));
+	memmove(c->in, c->in + here, c->length - here);
+	c->length -= here;
+	return true;
+}
+
 /* true: a whole request was taken out of the buffer */
 static bool
 take(Conn *c)
@@ -145,6 +201,8 @@ take(Conn *c)
 	size_t		body = 0;
 	size_t		here;
 
+	if (smtp)
+		return take_line(c);
 	if (c->skip > 0)
 	{
 		size_t		n = c->skip < c->length ? c->skip : c->length;
@@ -239,7 +297,9 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: sink PORT [DELAY_MS [LOG]]\n");
 		return 2;
 	}
-	if (argc > 2)
+	if (argc > 2 && strcmp(argv[2], "smtp") == 0)
+		smtp = true;
+	else if (argc > 2)
 		delay_ms = atoi(argv[2]);
 	if (argc > 3 && (log_file = fopen(argv[3], "a")) == NULL)
 	{
@@ -290,6 +350,8 @@ main(int argc, char **argv)
 					setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 					event.data.ptr = c;
 					epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+					if (smtp)
+						answer(c, "220 sink ESMTP\r\n", 16);
 				}
 				continue;
 			}
