@@ -444,6 +444,21 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm.channel_integration(text, text) IS 'Number of the integration that carries a channel: the named one, else the first that is enabled; NULL: none';
 
+CREATE OR REPLACE FUNCTION crm.throttle_lock(rule_id bigint, audience text, event_ids bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	-- Where the row is there it is locked and not written: WHERE false comes after the lock.
+	INSERT INTO crm.message_throttle AS t (rule_id, contact_id)
+	SELECT $1, c.contact_id
+	FROM (SELECT DISTINCT a.contact_id FROM crm.audience_of($2, $3) a WHERE a.contact_id IS NOT NULL ORDER BY 1) c
+	ON CONFLICT ON CONSTRAINT message_throttle_pkey DO UPDATE SET contact_id = excluded.contact_id WHERE false;
+END
+$$;
+COMMENT ON FUNCTION crm.throttle_lock(bigint, text, bigint[]) IS
+'Keeps every other transaction from counting the messages of a rule to these readers until this one ends. By rows of crm.message_throttle, in the order of contacts: any number of readers takes no room in the table of locks, two statements never wait for each other in a circle, and facts about different readers never wait at all';
+
 CREATE OR REPLACE FUNCTION crm.rule_queue() RETURNS trigger
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET work_mem = '32MB'
 AS $$
@@ -460,8 +475,12 @@ DECLARE
 	again bigint[];
 	tries bigint[] := ARRAY[NULL::bigint];
 	max_parts integer;
+	counted_alone boolean := false;
 BEGIN
 	SELECT * INTO r FROM crm.rule x WHERE x.id = TG_ARGV[0]::bigint;
+	IF NOT FOUND THEN
+		RETURN NULL;					-- deleted since it was picked
+	END IF;
 
 	-- Who carries it, under which name?  What is missing is said in words, and never stops the fact.
 	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(r.channel, r.integration);
@@ -490,15 +509,31 @@ BEGIN
 
 	-- Two sessions that count at once would both stay under the limit.
 	IF r.throttle_count IS NOT NULL THEN
-		PERFORM pg_advisory_xact_lock(hashtext('crm.throttle ' || r.id), hashint8(c.contact_id))
-		FROM (SELECT DISTINCT a.contact_id FROM crm.audience_of(r.audience, (SELECT array_agg(f.id) FROM fresh f)) a ORDER BY 1) c;
+		BEGIN
+			PERFORM crm.throttle_lock(r.id, r.audience, (SELECT array_agg(f.id) FROM fresh f));
+			counted_alone := true;
+		EXCEPTION
+			WHEN transaction_rollback OR insufficient_resources OR operator_intervention OR system_error THEN
+				RAISE;
+			WHEN lock_not_available THEN
+				INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+				SELECT r.id, r.version, f.id, 'error', SQLERRM FROM fresh f;
+				RETURN NULL;
+			WHEN OTHERS OR assert_failure THEN
+				NULL;					-- its audience fails: below it fails again, where the culprit is found
+		END;
 	END IF;
 
 	-- The whole set at once; where that fails, one by one, and only the culprit is left out.
+	-- "(… IN (…)) IS TRUE" is hashed, however many rows the planner expects: a join of two of these lists
+	-- would be a nested loop where one event has 20000 readers.
 	WHILE cardinality(tries) > 0 LOOP
 		one := tries[1];
 		tries := tries[2:];
 		BEGIN
+			IF r.throttle_count IS NOT NULL AND NOT counted_alone THEN
+				PERFORM crm.throttle_lock(r.id, r.audience, (SELECT array_agg(f.id) FROM fresh f WHERE one IS NULL OR f.id = one));
+			END IF;
 			WITH hit AS MATERIALIZED (
 				SELECT f.id, f.object_kind, f.object_id, f.known_at, f.data,
 					CASE r.once WHEN 'object' THEN '' ELSE COALESCE(f.source || ':' || f.source_id, f.id::text) END AS cause,
@@ -548,8 +583,8 @@ BEGIN
 			), picked AS (
 				SELECT a.event_id, a.contact_id
 				FROM asked a
-				WHERE NOT EXISTS (SELECT FROM throttled t WHERE t.event_id = a.event_id AND t.contact_id = a.contact_id)
-					AND NOT EXISTS (SELECT FROM twice t WHERE t.event_id = a.event_id AND t.contact_id = a.contact_id)
+				WHERE ((a.event_id, a.contact_id) IN (SELECT t.event_id, t.contact_id FROM throttled t)) IS NOT TRUE
+					AND ((a.event_id, a.contact_id) IN (SELECT t.event_id, t.contact_id FROM twice t)) IS NOT TRUE
 			), filled AS MATERIALIZED (
 				SELECT h.id AS event_id, h.known_at, h.object_kind, h.object_id, h.cause, h.depth,
 					x.id AS contact_id, x.company_id, x.zone, x.point_id, x.recipient, x.template_id, x.template_version, x.language,
@@ -583,9 +618,9 @@ BEGIN
 					y.object_kind, y.object_id, y.company_id, y.contact_id, y.point_id, y.zone,
 					CASE WHEN r.quiet = 'respect' THEN r.quiet_kind END, o.until_at,
 					NULLIF(COALESCE(o.from_at, due), crm.now()), crm.now() + r.expires_after, y.depth, sandbox
-				FROM keyed k
-				JOIN ready y ON y.message_id = k.message_id
+				FROM ready y
 				JOIN hours o ON o.zone = y.zone
+				WHERE (y.message_id IN (SELECT k.message_id FROM keyed k)) IS TRUE
 				RETURNING b.id, b.not_before, b.expires_at
 			), late AS (
 				INSERT INTO crm.message_result (message_id, state, words)
@@ -611,15 +646,20 @@ BEGIN
 			SELECT r.id, r.version, f.event_id, f.contact_id, CASE WHEN f.body = '' THEN 'empty' ELSE 'too long' END,
 				CASE WHEN f.body = '' THEN format('template "%s" gives an empty text', r.template)
 					ELSE format('the text takes more than %s parts', max_parts) END
-			FROM filled f LEFT JOIN ready y ON y.event_id = f.event_id AND y.contact_id = f.contact_id
-			WHERE y.event_id IS NULL
+			FROM filled f
+			WHERE ((f.event_id, f.contact_id) IN (SELECT y.event_id, y.contact_id FROM ready y)) IS NOT TRUE
 			UNION ALL
 			SELECT r.id, r.version, h.id, NULL, 'loop', 'eight events and messages have caused one another'
 			FROM hit h WHERE h.depth >= 8;
 		EXCEPTION
 			WHEN transaction_rollback OR insufficient_resources OR operator_intervention OR system_error THEN
 				RAISE;
-			WHEN OTHERS THEN
+			WHEN lock_not_available THEN
+				-- each of the others would wait as long again
+				INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+				SELECT r.id, r.version, f.id, 'error', SQLERRM FROM fresh f WHERE one IS NULL OR f.id = ANY (one || tries);
+				RETURN NULL;
+			WHEN OTHERS OR assert_failure THEN
 				GET STACKED DIAGNOSTICS words = MESSAGE_TEXT;
 				IF one IS NULL THEN
 					SELECT array_agg(f.id ORDER BY f.id) INTO again FROM (SELECT x.id FROM fresh x LIMIT 1001) f;
@@ -636,7 +676,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.rule_queue() IS
-'Queues the messages of one rule (the trigger''s argument) for the events that met its condition (the transition table fresh): audience, address, template, hours, throttle and key in one statement for the whole set. Called by crm.event_rules(); what cannot be queued is a row in crm.message_skip, never an error of the fact';
+'Queues the messages of one rule (the trigger''s argument) for the events that met its condition (the transition table fresh): audience, address, template, hours, throttle and key in one statement for the whole set. Called by crm.event_rules(). What cannot be queued is a row in crm.message_skip (and of crm.health), never an error of the fact: an audience or a text that fails, a lock time-out, an assertion, an internal error too. Only what ends the statement or has it tried again is raised: cancel and shutdown (class 57), lack of memory, disk or locks (53), an error of the system (58), deadlock and serialization failure (40)';
 
 CREATE OR REPLACE FUNCTION crm.rule_error(rule_id bigint, event_id bigint, words text) RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -1135,6 +1175,7 @@ SELECT crm.register_hook('waiting', 'message', 'crm.message_waiting');
 SELECT crm.register_hook('clock_floor', 'event', 'crm.event_clock_floor');
 
 SELECT crm.register_undumped('crm.audience', 'rows of code, registered by every install');
+SELECT crm.register_undumped('crm.message_throttle', 'rows that transactions lock; they say nothing');
 SELECT crm.register_undumped('crm.truth', 'rows of code, registered by every install');
 
 SELECT crm.register_partitioned('crm.message_attempt', 'at', 'month', ARRAY[
@@ -1155,6 +1196,8 @@ SELECT crm.register_no_foreign_key('crm.message_body', c.name, 'history, queued 
 FROM unnest(ARRAY['integration_id', 'rule_id', 'template_id', 'event_id', 'object_id', 'company_id', 'contact_id', 'contact_point_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_key', c.name, 'written in bulk with the message; outlives it')
 FROM unnest(ARRAY['rule_id', 'object_id', 'contact_id', 'message_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_throttle', c.name, 'locks, written in bulk')
+FROM unnest(ARRAY['rule_id', 'contact_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_skip', c.name, 'a log, kept 90 days')
 FROM unnest(ARRAY['rule_id', 'event_id', 'contact_id']) AS c(name);
 SELECT crm.register_no_foreign_key(f.t, c.name, 'queue: written and emptied in bulk')
