@@ -44,7 +44,7 @@ COMMENT ON FUNCTION crm.secret_file_problem(text) IS 'Why crm.secret_file cannot
 
 CREATE OR REPLACE FUNCTION crm.mask(bytes bytea, secrets text[]) RETURNS bytea
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_integration_mask';
-COMMENT ON FUNCTION crm.mask(bytea, text[]) IS 'The bytes with each of the secrets (of four bytes or more) replaced by ***, plain, percent-encoded and in base64.';
+COMMENT ON FUNCTION crm.mask(bytea, text[]) IS 'The bytes with each of the secrets (of four bytes or more) replaced by ***: plain, percent-encoded, with slashes escaped as in JSON, and in base64 of both alphabets, alone or inside something longer such as user:password.';
 
 CREATE OR REPLACE FUNCTION crm.header_value(headers text, name text) RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_integration_header_value';
@@ -101,7 +101,7 @@ BEGIN
 		RETURN;
 	END IF;
 	RAISE EXCEPTION USING ERRCODE = '42501',
-		MESSAGE = format('integration %s may not be used here', coalesce(integration_id::text, 'NULL')),
+		MESSAGE = CASE WHEN integration_id IS NULL THEN 'no kind''s function is running' ELSE format('integration %s may not be used here', integration_id) END,
 		HINT = 'A kind''s function may use the integration that it was called for; outside of such a call this is for members of crm_owner.';
 END
 $$;
@@ -157,24 +157,46 @@ END
 $$;
 COMMENT ON FUNCTION crm.set_secret(text, text, text) IS 'Sets a secret of an integration: the value, or file:/absolute/path of a file that is read at each use; empty or NULL takes it away. Prefer file: the value form stands in the text of your statement. Errors: 42704 no such integration, 22023.';
 
+CREATE OR REPLACE FUNCTION crm.secrets_of(integration_id bigint) RETURNS text[]
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT coalesce(array_agg(CASE WHEN s.file IS NULL THEN s.value
+		WHEN crm.secret_file_problem(s.file) IS NULL THEN crm.secret_file(s.file) END), '{}')
+	FROM crm.secret s WHERE s.integration_id = $1;
+END;
+COMMENT ON FUNCTION crm.secrets_of(bigint) IS 'Every secret of an integration, from its row or its file; for masking only. A file that cannot be read is left out.';
+
 CREATE OR REPLACE FUNCTION crm.masked(integration_id bigint, bytes bytea) RETURNS bytea
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-	RETURN crm.mask($2, coalesce((
-		SELECT array_agg(CASE WHEN s.file IS NULL THEN s.value
-			WHEN crm.secret_file_problem(s.file) IS NULL THEN crm.secret_file(s.file) ELSE '' END)
-		FROM crm.secret s WHERE s.integration_id = $1), '{}'));
-END
-$$;
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT crm.mask($2, crm.secrets_of($1));
+END;
 COMMENT ON FUNCTION crm.masked(bigint, bytea) IS 'The bytes with the secrets of the integration masked by ***.';
 
 CREATE OR REPLACE FUNCTION crm.masked_words(integration_id bigint, words text) RETURNS text
-	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT left(convert_from(crm.masked($1, convert_to(left($2, 70000), 'UTF8')), 'UTF8'), 2000);
 END;
 COMMENT ON FUNCTION crm.masked_words(bigint, text) IS 'The words, at most 2000 characters of them, with the secrets of the integration masked by ***.';
+
+CREATE OR REPLACE FUNCTION crm.masked_words(integration_id bigint, words text[]) RETURNS text[]
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	secrets text[];
+	pairs   jsonb;
+BEGIN
+	IF array_remove($2, NULL) = '{}' OR $2 IS NULL THEN
+		RETURN $2;
+	END IF;
+	secrets := crm.secrets_of($1);
+	-- a batch holds few different words: each is masked once
+	SELECT jsonb_object_agg(d.word, left(convert_from(crm.mask(convert_to(left(d.word, 70000), 'UTF8'), secrets), 'UTF8'), 2000)) INTO pairs
+	FROM (SELECT DISTINCT u.word FROM unnest($2) AS u(word) WHERE u.word IS NOT NULL) d;
+	RETURN (SELECT array_agg(pairs ->> w.word ORDER BY w.n) FROM unnest($2) WITH ORDINALITY AS w(word, n));
+END
+$$;
+COMMENT ON FUNCTION crm.masked_words(bigint, text[]) IS 'As crm.masked_words for each of many words; the secrets are fetched once.';
 
 -- ---- rejected, completeness ------------------------------------------------------------------------
 
@@ -182,15 +204,19 @@ CREATE OR REPLACE FUNCTION crm.reject(integration_id bigint, what text, reason t
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	words  text  := coalesce($2, '');
-	cause  text  := coalesce($3, '');
-	kept   bytea := substr($5, 1, 65536);
+	words  text   := coalesce($2, '');
+	cause  text   := coalesce($3, '');
+	kept   bytea  := substr($5, 1, 65536);
+	masker bigint := coalesce($1, crm.kind_call());
 	result bigint;
 BEGIN
 	IF $1 IS NOT NULL THEN
-		words := crm.masked_words($1, words);
-		cause := crm.masked_words($1, cause);
-		kept  := substr(crm.masked($1, substr($5, 1, 131072)), 1, 65536);
+		PERFORM crm.assert_own_integration($1);
+	END IF;
+	IF masker IS NOT NULL THEN
+		words := crm.masked_words(masker, words);
+		cause := crm.masked_words(masker, cause);
+		kept  := substr(crm.masked(masker, substr($5, 1, 131072)), 1, 65536);
 	END IF;
 	words := left(words, 500);
 	cause := left(cause, 2000);
@@ -202,18 +228,24 @@ BEGIN
 	RETURN result;
 END
 $$;
-COMMENT ON FUNCTION crm.reject(bigint, text, text, text, bytea) IS 'Keeps what could not be used: where it came from (or NULL), what it was, why not, the SQLSTATE, its bytes (the first 64 kB). Exactly the same again counts in the same row. The integration''s secrets are masked. Returns the row''s id.';
+COMMENT ON FUNCTION crm.reject(bigint, text, text, text, bytea) IS 'Keeps what could not be used: where it came from (or NULL), what it was, why not, the SQLSTATE, its bytes (the first 64 kB). Exactly the same again counts in the same row. The integration''s secrets are masked. Returns the row''s id. Error 42501 for an integration that the running kind was not called for.';
 
 CREATE OR REPLACE FUNCTION crm.record_completeness(integration_id bigint, span tstzrange, theirs bigint, ours bigint, rejected bigint DEFAULT 0, what text DEFAULT '') RETURNS boolean
-	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	adds_up boolean;
+BEGIN
+	PERFORM crm.assert_own_integration($1);
 	INSERT INTO crm.completeness AS c (integration_id, what, span, theirs, ours, rejected)
 	VALUES ($1, $6, $2, $3, $4, $5)
 	ON CONFLICT (integration_id, what, span) DO UPDATE SET
 		theirs = EXCLUDED.theirs, ours = EXCLUDED.ours, rejected = EXCLUDED.rejected, checked_at = crm.now()
-	RETURNING c.theirs = c.ours + c.rejected;
-END;
-COMMENT ON FUNCTION crm.record_completeness(bigint, tstzrange, bigint, bigint, bigint, text) IS 'Writes how many rows a service says it has for a span, how many are here and how many were rejected; true when they add up. A difference shows in crm.health until the span is counted again.';
+	RETURNING c.theirs = c.ours + c.rejected INTO adds_up;
+	RETURN adds_up;
+END
+$$;
+COMMENT ON FUNCTION crm.record_completeness(bigint, tstzrange, bigint, bigint, bigint, text) IS 'Writes how many rows a service says it has for a span, how many are here and how many were rejected; true when they add up. A difference shows in crm.health until the span is counted again. Error 42501 outside of a call for this integration.';
 
 -- ---- kinds -----------------------------------------------------------------------------------------
 

@@ -36,10 +36,19 @@ typedef struct SecretProblem
 	const char *hint;
 } SecretProblem;
 
+/* What is being masked; the first bytes belong to the caller and stay as they are. */
+typedef struct Masked
+{
+	const char *data;
+	int			length;
+} Masked;
+
 static char *read_secret(const char *path, SecretProblem *problem);
-static void mask_one(StringInfo to, const char *from, int length, const char *secret, int secret_length);
-static char *percent_encoded(const char *from, int length, int *encoded_length);
-static char *base64_encoded(const char *from, int length, int *encoded_length);
+static void mask_secret(Masked *kept, const char *secret, int length);
+static void mask_base64(Masked *kept, char *form, int length);
+static void mask_form(Masked *kept, const char *form, int length);
+static void percent_encode(StringInfo to, const char *from, int length, const char *digits);
+static void base64_encode(StringInfo to, const char *from, int length, int shift);
 
 PG_FUNCTION_INFO_V1(crm_integration_secret_file);
 PG_FUNCTION_INFO_V1(crm_integration_secret_file_problem);
@@ -176,91 +185,140 @@ crm_integration_mask(PG_FUNCTION_ARGS)
 	Datum	   *values;
 	bool	   *nulls;
 	int			number;
-	char	   *from = VARDATA_ANY(bytes);
-	int			length = VARSIZE_ANY_EXHDR(bytes);
+	Masked		kept = {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
 	bytea	   *result;
 
 	deconstruct_array(secrets, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &number);
 	for (int i = 0; i < number; i++)
 	{
 		text	   *secret;
-		char	   *forms[3];
-		int			lengths[3];
 
+		CHECK_FOR_INTERRUPTS();
 		if (nulls[i])
 			continue;
 		secret = DatumGetTextPP(values[i]);
-		if (VARSIZE_ANY_EXHDR(secret) < SECRET_MIN_MASKED)
-			continue;
-		forms[0] = VARDATA_ANY(secret);
-		lengths[0] = VARSIZE_ANY_EXHDR(secret);
-		forms[1] = percent_encoded(forms[0], lengths[0], &lengths[1]);
-		forms[2] = base64_encoded(forms[0], lengths[0], &lengths[2]);
-		for (int j = 0; j < 3; j++)
-		{
-			StringInfoData to;
-
-			CHECK_FOR_INTERRUPTS();
-			initStringInfo(&to);
-			mask_one(&to, from, length, forms[j], lengths[j]);
-			from = to.data;
-			length = to.len;
-		}
+		if (VARSIZE_ANY_EXHDR(secret) >= SECRET_MIN_MASKED)
+			mask_secret(&kept, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
 	}
-	result = palloc(VARHDRSZ + length);
-	SET_VARSIZE(result, VARHDRSZ + length);
-	memcpy(VARDATA(result), from, length);
+	result = palloc(VARHDRSZ + kept.length);
+	SET_VARSIZE(result, VARHDRSZ + kept.length);
+	memcpy(VARDATA(result), kept.data, kept.length);
 	PG_RETURN_BYTEA_P(result);
 }
 
+/* Every form in which a service may say the secret again. */
 static void
-mask_one(StringInfo to, const char *from, int length, const char *secret, int secret_length)
+mask_secret(Masked *kept, const char *secret, int length)
 {
-	const char *end = from + length;
+	StringInfoData form;
 
-	while (from < end)
+	mask_form(kept, secret, length);
+	initStringInfo(&form);
+	percent_encode(&form, secret, length, "0123456789ABCDEF");
+	mask_form(kept, form.data, form.len);
+	percent_encode(&form, secret, length, "0123456789abcdef");
+	mask_form(kept, form.data, form.len);
+	if (memchr(secret, '/', length) != NULL)
 	{
-		const char *hit = secret_length <= end - from ? memmem(from, end - from, secret, secret_length) : NULL;
-
-		if (hit == NULL)
-			hit = end;
-		appendBinaryStringInfo(to, from, hit - from);
-		if (hit == end)
-			break;
-		appendStringInfoString(to, "***");
-		from = hit + secret_length;
+		/* some writers of JSON escape the slash */
+		resetStringInfo(&form);
+		for (int i = 0; i < length; i++)
+		{
+			if (secret[i] == '/')
+				appendStringInfoChar(&form, '\\');
+			appendStringInfoChar(&form, secret[i]);
+		}
+		mask_form(kept, form.data, form.len);
 	}
+
+	/* in base64: alone, then after any number of other bytes, as in user:password */
+	base64_encode(&form, secret, length, 0);
+	mask_base64(kept, form.data, form.len);
+	for (int shift = 0; shift < 3; shift++)
+	{
+		int			first = shift == 0 ? 0 : shift + 1;
+		int			whole = (shift + length) * 8 / 6;	/* what follows changes the rest */
+
+		base64_encode(&form, secret, length, shift);
+		mask_base64(kept, form.data + first, whole - first);
+	}
+	pfree(form.data);
 }
 
-static char *
-percent_encoded(const char *from, int length, int *encoded_length)
+/* Both alphabets of base64. */
+static void
+mask_base64(Masked *kept, char *form, int length)
 {
+	bool		differs = false;
+
+	mask_form(kept, form, length);
+	for (int i = 0; i < length; i++)
+	{
+		differs = differs || form[i] == '+' || form[i] == '/';
+		form[i] = form[i] == '+' ? '-' : form[i] == '/' ? '_' : form[i];
+	}
+	if (differs)
+		mask_form(kept, form, length);
+}
+
+static void
+mask_form(Masked *kept, const char *form, int length)
+{
+	const char *from = kept->data;
+	const char *end = from + kept->length;
+	const char *hit;
 	StringInfoData to;
 
+	if (length < SECRET_MIN_MASKED || (hit = memmem(from, end - from, form, length)) == NULL)
+		return;
 	initStringInfo(&to);
+	while (hit != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		appendBinaryStringInfo(&to, from, hit - from);
+		appendStringInfoString(&to, "***");
+		from = hit + length;
+		hit = memmem(from, end - from, form, length);
+	}
+	appendBinaryStringInfo(&to, from, end - from);
+	kept->data = to.data;
+	kept->length = to.len;
+}
+
+static void
+percent_encode(StringInfo to, const char *from, int length, const char *digits)
+{
+	resetStringInfo(to);
 	for (int i = 0; i < length; i++)
 	{
 		unsigned char c = from[i];
 
 		if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("-._~", c) != NULL)
-			appendStringInfoChar(&to, c);
+			appendStringInfoChar(to, c);
 		else
-			appendStringInfo(&to, "%%%02X", c);
+		{
+			appendStringInfoChar(to, '%');
+			appendStringInfoChar(to, digits[c >> 4]);
+			appendStringInfoChar(to, digits[c & 15]);
+		}
 	}
-	*encoded_length = to.len;
-	return to.data;
 }
 
-static char *
-base64_encoded(const char *from, int length, int *encoded_length)
+/* The secret in base64 as it stands after shift other bytes, without padding. */
+static void
+base64_encode(StringInfo to, const char *from, int length, int shift)
 {
-	int			room = pg_b64_enc_len(length);
-	char	   *to = palloc(room + 1);
-	int			got = pg_b64_encode(from, length, to, room);
+	char	   *source = palloc0(shift + length);
+	int			room = pg_b64_enc_len(shift + length);
+	int			got;
 
-	/* the padding depends on what follows the secret in a longer text */
-	while (got > 0 && to[got - 1] == '=')
+	memcpy(source + shift, from, length);
+	resetStringInfo(to);
+	enlargeStringInfo(to, room);
+	got = pg_b64_encode(source, shift + length, to->data, room);
+	while (got > 0 && to->data[got - 1] == '=')
 		got--;
-	*encoded_length = Max(got, 0);
-	return to;
+	to->len = Max(got, 0);
+	explicit_bzero(source, shift + length);
+	pfree(source);
 }

@@ -1207,4 +1207,5 @@ SELECT crm.register_no_foreign_key('crm.message_attempt', c.name, 'history, part
 FROM unnest(ARRAY['message_id', 'integration_id', 'lease_id', 'provider_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_result', c.name, 'history, partitioned')
 FROM unnest(ARRAY['message_id', 'provider_id']) AS c(name);
+SELECT crm.register_no_foreign_key('crm.message_report_early', 'integration_id', 'a log, kept three days');
 SELECT crm.register_no_foreign_key('crm.message_report_early', 'provider_id', 'a number of another system');

@@ -395,6 +395,8 @@ BEGIN
 			HINT = 'Give one outcome for each message; provider_ids and words may be NULL as a whole.';
 	END IF;
 	SELECT * INTO p FROM crm.queue_settled($1, $2);
+	-- a provider may repeat what it was called with
+	words := crm.masked_words($1, words);
 
 	IF $3 <@ ARRAY['sent'] THEN
 		INSERT INTO crm.message_attempt (message_id, attempt, outcome, at, integration_id, lease_id, provider_id, words)
@@ -461,9 +463,10 @@ BEGIN
 	IF $4 IS NOT NULL AND EXISTS (SELECT FROM crm.message_report_early LIMIT 1) THEN
 		FOR t IN
 			DELETE FROM crm.message_report_early e USING unnest($2, $4) AS m(id, provider)
-			WHERE e.provider_id = m.provider RETURNING m.id, e.state, e.provider_id, e.words, e.at
+			WHERE e.provider_id = m.provider AND COALESCE(e.integration_id, $1) = $1
+			RETURNING m.id, e.state, e.provider_id, e.words, e.at
 		LOOP
-			PERFORM crm.message_report(t.id, t.state, t.provider_id, t.words, t.at);
+			PERFORM crm.message_told($1, t.id, t.state, t.provider_id, t.words, t.at);
 		END LOOP;
 	END IF;
 END
@@ -471,14 +474,14 @@ $$;
 COMMENT ON FUNCTION crm.outbox_result(bigint, bigint[], text[], text[], text[]) IS
 'Settles messages that crm.outbox_take() leased: for the take function of a channel''s kind. outcomes: sent, delivered, retry (again after a growing pause, failed after max_attempts), throttled (again, not counted), failed (final, with the provider''s words), uncertain (the bytes left, no answer came: stays, or is sent again where the setting on_unknown is resend). A message that is not in this process''s hands is left alone. Settings of the integration: max_attempts (10), retry_ms (2000), retry_max_ms (900000), on_unknown (hold). Errors: 22023';
 
-CREATE OR REPLACE FUNCTION crm.message_report(message_id bigint, state text, provider_id text, words text, at timestamptz) RETURNS boolean
+CREATE OR REPLACE FUNCTION crm.message_told(integration_id bigint, message_id bigint, state text, provider_id text, words text, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	number bigint := message_id;
 	m record;
 	ended text;
-	moment timestamptz := message_report.at;
+	moment timestamptz := message_told.at;
 BEGIN
 	IF state IS NULL OR state NOT IN ('sent', 'delivered', 'undelivered', 'failed') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown state of a report: %s', COALESCE(state, 'NULL')),
@@ -486,16 +489,16 @@ BEGIN
 	END IF;
 	IF number IS NULL AND provider_id IS NOT NULL THEN
 		SELECT a.message_id INTO number FROM crm.message_attempt a
-		WHERE a.provider_id = message_report.provider_id AND a.integration_id = COALESCE(crm.kind_call(), a.integration_id) ORDER BY a.at DESC LIMIT 1;
+		WHERE a.provider_id = message_told.provider_id AND a.integration_id = COALESCE(message_told.integration_id, a.integration_id) ORDER BY a.at DESC LIMIT 1;
 		IF number IS NULL THEN
-			INSERT INTO crm.message_report_early (provider_id, state, words, at)
-			VALUES (left(message_report.provider_id, 200), message_report.state, left(message_report.words, 2000), COALESCE(moment, crm.clock()));
+			INSERT INTO crm.message_report_early (integration_id, provider_id, state, words, at)
+			VALUES (message_told.integration_id, left(message_told.provider_id, 200), message_told.state, left(message_told.words, 2000), COALESCE(moment, crm.clock()));
 			RETURN NULL;
 		END IF;
 	END IF;
 	SELECT b.id, b.integration_id, b.queued_at INTO m FROM crm.message_body b WHERE b.id = number;
 	-- a provider speaks of its own messages only
-	IF NOT FOUND OR m.integration_id <> crm.kind_call() THEN
+	IF NOT FOUND OR m.integration_id <> message_told.integration_id THEN
 		RETURN false;
 	END IF;
 	-- a provider's clock may say anything
@@ -506,25 +509,38 @@ BEGIN
 	PERFORM pg_advisory_xact_lock(hashtext('crm.message_report'), hashint8(m.id));
 	SELECT r.state INTO ended FROM crm.message_result r WHERE r.message_id = m.id AND r.at >= m.queued_at;
 	IF ended = state OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome = 'report' AND a.at >= m.queued_at
-			AND a.words IS NOT DISTINCT FROM left(concat_ws(': ', message_report.state, NULLIF(message_report.words, '')), 2000)) THEN
+			AND a.words IS NOT DISTINCT FROM left(concat_ws(': ', message_told.state, NULLIF(message_told.words, '')), 2000)) THEN
 		RETURN true;					-- told before
 	END IF;
 	INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, provider_id, words)
-	SELECT m.id, COALESCE(max(a.attempt), 1), 'report', m.integration_id, left(message_report.provider_id, 200),
-		left(concat_ws(': ', message_report.state, NULLIF(message_report.words, '')), 2000)
+	SELECT m.id, COALESCE(max(a.attempt), 1), 'report', m.integration_id, left(message_told.provider_id, 200),
+		left(concat_ws(': ', message_told.state, NULLIF(message_told.words, '')), 2000)
 	FROM crm.message_attempt a WHERE a.message_id = m.id AND a.at >= m.queued_at;
 	IF ended IS NULL AND state <> 'sent' THEN
 		INSERT INTO crm.message_result (message_id, state, reported_at, provider_id, words)
-		VALUES (m.id, message_report.state, moment, left(message_report.provider_id, 200), left(message_report.words, 2000))
+		VALUES (m.id, message_told.state, moment, left(message_told.provider_id, 200), left(message_told.words, 2000))
 		ON CONFLICT DO NOTHING;
 		PERFORM crm.message_events(CASE state WHEN 'delivered' THEN 'message.delivered' ELSE 'message.failed' END,
-			ARRAY[m.id], ARRAY[left(message_report.words, 2000)]);
+			ARRAY[m.id], ARRAY[left(message_told.words, 2000)]);
 	END IF;
 	RETURN true;
 END
 $$;
+COMMENT ON FUNCTION crm.message_told(bigint, bigint, text, text, text, timestamptz) IS
+'What crm.message_report() does, for the integration that says it (NULL: a person of the plant does, of any integration). The words are taken as they are';
+
+CREATE OR REPLACE FUNCTION crm.message_report(message_id bigint, state text, provider_id text, words text, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	caller bigint := crm.kind_call();
+BEGIN
+	PERFORM crm.assert_own_integration(caller);
+	RETURN crm.message_told(caller, $1, $2, $3, CASE WHEN caller IS NULL THEN $4 ELSE crm.masked_words(caller, $4) END, $5);
+END
+$$;
 COMMENT ON FUNCTION crm.message_report(bigint, text, text, text, timestamptz) IS
-'A provider''s report on a message: state sent (on its way), delivered, undelivered, failed. By our number, or (message_id NULL) by the provider''s; one that is not known yet is kept until its reply comes. A final state never changes. Returns true; false: no message of ours; NULL: kept. Error 22023: unknown state';
+'A provider''s report on a message: state sent (on its way), delivered, undelivered, failed. By our number, or (message_id NULL) by the provider''s; one that is not known yet is kept until its reply comes. A final state never changes. For a kind''s function, about messages of the integration that it was called for; outside of such a call for couriers and members of crm_owner. Returns true; false: no message of ours; NULL: kept. Errors: 22023 unknown state, 42501';
 
 CREATE OR REPLACE FUNCTION crm.message_resolve(message_id bigint, how text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -543,7 +559,7 @@ BEGIN
 		VALUES (m.id, m.integration_id, 1, crm.clock()) ON CONFLICT DO NOTHING;
 		PERFORM crm.wake();
 	ELSIF how IN ('delivered', 'failed') THEN
-		PERFORM crm.message_report(m.id, how, NULL, format('said by %s', session_user), NULL);
+		PERFORM crm.message_told(m.integration_id, m.id, how, NULL, format('said by %s', session_user), NULL);
 	ELSE
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('unknown way to resolve a message: %s', COALESCE(how, 'NULL')),
 			HINT = 'Use resend, delivered or failed.';
