@@ -95,6 +95,14 @@ SET LOCAL SESSION AUTHORIZATION kpi_author;
 INSERT INTO crm.indicator (code, name_ru, name_en, fact, time_column) VALUES ('loads', 'Взвешивания', 'Loads', 'shipment', 'weighed_at');
 SELECT author, version FROM crm.indicator WHERE code = 'loads';
 SELECT value FROM crm.kpi_cells('2026-11-01', '2026-12-01') WHERE code = 'loads' AND level = 'total';
+\echo he writes what it says, and not what is said of it
+SELECT c AS column_, has_column_privilege('crm.indicator', c, 'UPDATE') AS change, has_column_privilege('crm.indicator', c, 'INSERT') AS give
+FROM (SELECT attname AS c, attnum FROM pg_attribute WHERE attrelid = 'crm.indicator'::regclass AND attnum > 0) a
+WHERE NOT (has_column_privilege('crm.indicator', c, 'UPDATE') AND has_column_privilege('crm.indicator', c, 'INSERT')) ORDER BY attnum;
+SELECT pg_temp.try('UPDATE crm.indicator SET shipped = false WHERE code = ''ship_t''');
+SELECT pg_temp.try('UPDATE crm.indicator SET version = 99, shipped_hash = NULL WHERE code = ''loads''');
+SELECT pg_temp.try('INSERT INTO crm.indicator (code, name_ru, name_en, fact, time_column, author) VALUES (''other'', ''x'', ''x'', ''shipment'', ''weighed_at'', ''postgres'')');
+SELECT pg_temp.try('UPDATE crm.indicator SET name_en = ''All loads'' WHERE code = ''loads''');
 RESET SESSION AUTHORIZATION;
 DROP ROLE kpi_author;
 SELECT message FROM crm.health WHERE subject = 'indicator loads';

@@ -136,7 +136,7 @@ BEGIN
 			('function', 'crm.indicator_definition',        'EXECUTE',                     'crm_head, crm_director'),
 			('function', 'crm.indicator_sql',               'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_bi_reader'),
 			('table',    'crm.indicator',                   'SELECT',                      'crm_manager, crm_head, crm_director, crm_bi_reader'),
-			('table',    'crm.indicator',                   'INSERT, UPDATE, DELETE',      'crm_director'),
+			('table',    'crm.indicator',                   'INSERT (code, "position", name_ru, name_en, unit_ru, unit_en, direction, additive, fact, predicate, time_column, weight, numerator, distinct_of, credit, scale, digits, drill, note_ru, note_en, valid_from, enabled, switched), UPDATE ("position", name_ru, name_en, unit_ru, unit_en, direction, additive, fact, predicate, time_column, weight, numerator, distinct_of, credit, scale, digits, drill, note_ru, note_en, valid_from, enabled, switched), DELETE', 'crm_director'),
 			('table',    'crm.indicator_version',           'SELECT',                      'crm_head, crm_director, crm_bi_reader'),
 			('table',    'crm.kpi_parameter',               'SELECT',                      'crm_manager, crm_head, crm_director, crm_bi_reader'),
 			('table',    'crm.kpi_parameter',               'INSERT',                      'crm_director'),
