@@ -38,4 +38,19 @@ INSERT INTO crm.line_holder (line_id, employee_id, during) VALUES (90001, 90001,
 SELECT crm.deactivate();
 UPDATE crm.company SET owner_id = 90001 WHERE id = 90002;
 SELECT count(*) FROM crm.responsibility WHERE company_id = 90002;
+-- the next activation finds who changed meanwhile: another, nobody any more, somebody again, the first one; and leaves the rest
+UPDATE crm.company SET owner_id = NULL WHERE id = 90001;
+UPDATE crm.company SET owner_id = 90002 WHERE id = 90003;
+INSERT INTO crm.company (id, name, owner_id) VALUES (90004, 'four', 90001);
+SELECT crm.set_now('2026-11-27 10:00+03', 0);
+CREATE TEMP TABLE before AS SELECT * FROM crm.responsibility;
+SELECT crm.activate('live');
+SELECT company_id, employee_id, during FROM crm.responsibility WHERE company_id BETWEEN 90001 AND 90004 ORDER BY company_id, during;
+SELECT crm.responsible(90002, '2026-11-27 09:59+03') AS before, crm.responsible(90002) AS now_;
+SELECT count(*) FROM (SELECT * FROM before EXCEPT SELECT * FROM crm.responsibility) gone WHERE company_id NOT BETWEEN 90001 AND 90004;
+TRUNCATE before;
+INSERT INTO before SELECT * FROM crm.responsibility;
+SELECT crm.set_now('2026-11-28 10:00+03', 0);
+SELECT crm.activate('live');
+SELECT count(*) FROM (SELECT * FROM before EXCEPT SELECT * FROM crm.responsibility) gone;
 ROLLBACK;

@@ -245,14 +245,21 @@ $$;
 COMMENT ON FUNCTION crm.responsibility_changed(bigint[], bigint[]) IS 'Closes the open ranges of companies and opens those of their new owners (NULL: nobody). Called by the trigger of crm.company.';
 
 CREATE OR REPLACE FUNCTION crm.responsibility_catch_up() RETURNS void
-	LANGUAGE sql SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	-- Owners that changed while the triggers were asleep: nobody knows when, so from now on.
+	PERFORM crm.responsibility_changed(array_agg(c.id), array_agg(c.owner_id))
+	FROM crm.company c
+	LEFT JOIN crm.responsibility r ON r.company_id = c.id AND upper_inf(r.during)
+	WHERE r.employee_id IS DISTINCT FROM c.owner_id AND EXISTS (SELECT FROM crm.responsibility x WHERE x.company_id = c.id)
+	HAVING count(*) > 0;
 	INSERT INTO crm.responsibility (company_id, employee_id, during)
 	SELECT c.id, c.owner_id, tstzrange(least(c.created_at, crm.now()), NULL)
 	FROM crm.company c
 	WHERE c.owner_id IS NOT NULL AND NOT EXISTS (SELECT FROM crm.responsibility r WHERE r.company_id = c.id);
-END;
-COMMENT ON FUNCTION crm.responsibility_catch_up() IS 'Opens the range of owners that were entered before the first activation.';
+END
+$$;
+COMMENT ON FUNCTION crm.responsibility_catch_up() IS 'Brings crm.responsibility to the owners that were entered while the database was not active: the first owner of a company from its creation, a changed one from the activation on. What agrees, as after a restore, stays as it is.';
 SELECT crm.register_hook('activate', 'party', 'crm.responsibility_catch_up');
 
 CREATE OR REPLACE FUNCTION crm.responsible(company_id bigint, at timestamptz DEFAULT crm.now()) RETURNS bigint
