@@ -72,6 +72,20 @@ SELECT c.conrelid::regclass, c.conname FROM pg_constraint c JOIN member m ON m.o
 \echo functions marked parallel safe that may write
 SELECT p.oid::regprocedure FROM member m JOIN pg_proc p ON p.oid = m.objid AND m.classid = 'pg_proc'::regclass
 WHERE p.proparallel = 's' AND p.provolatile = 'v' AND p.proname <> 'monotonic_ms' ORDER BY 1;
+\echo functions marked parallel safe, restricted or immutable that call one that is less
+WITH f AS (
+	SELECT p.oid, n.nspname || '.' || p.proname AS name, p.proname, strpos('urs', p.proparallel::text) AS parallel, p.provolatile,
+		p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '') AS body
+	FROM member m JOIN pg_proc p ON p.oid = m.objid AND m.classid = 'pg_proc'::regclass AND p.prokind = 'f' JOIN pg_namespace n ON n.oid = p.pronamespace
+)
+SELECT DISTINCT a.oid::regprocedure, b.oid::regprocedure FROM f a JOIN f b ON a.name <> b.name AND a.body ~ ('(^|[^''[:alnum:]_.])' || replace(b.name, '.', '\.') || '\(')
+WHERE a.parallel > b.parallel OR a.provolatile = 'i' AND b.provolatile <> 'i' AND b.proname <> 'erp_fail' -- which only raises
+ORDER BY 1, 2;
+\echo views of crm_bi that read with the rights of their owner
+SELECT c.oid::regclass FROM member m JOIN pg_class c ON c.oid = m.objid AND m.classid = 'pg_class'::regclass AND c.relkind = 'v' AND c.relnamespace = 'crm_bi'::regnamespace
+WHERE NOT coalesce('security_invoker=true' = ANY (c.reloptions), false) ORDER BY 1;
+\echo views of crm_bi without labels in the catalogue
+SELECT m.identity FROM member m WHERE m.type = 'view' AND m.identity LIKE 'crm\_bi.%' AND NOT EXISTS (SELECT FROM crm.bi_view b WHERE b.name = m.identity) ORDER BY 1;
 \echo leakproof functions
 SELECT p.oid::regprocedure FROM member m JOIN pg_proc p ON p.oid = m.objid AND m.classid = 'pg_proc'::regclass WHERE p.proleakproof;
 \echo columns in the views of crm_erp that ODBC clients stumble on

@@ -13,4 +13,14 @@ SELECT result FROM crm_erp.put_shipment('W-1', 'O-1', 'А001АА77', '14000', '2
 SELECT count(*) FROM crm_bi.unlinked;
 UPDATE crm.customer_order SET deal_id = NULL WHERE source_id = 'O-1';
 SELECT entity, erp_id, name, problem FROM crm_bi.unlinked ORDER BY 1, 2;
+-- those who may read it read it with their own rights, and find it in the catalogue
+SET LOCAL ROLE crm_bi_reader;
+SELECT entity, erp_id, name, problem FROM crm_bi.unlinked ORDER BY 1, 2;
+SELECT label_en, grain_en FROM crm_bi.catalog WHERE view_name = 'crm_bi.unlinked';
+SET LOCAL ROLE crm_director;
+SELECT count(*) FROM crm_bi.unlinked;
+RESET ROLE;
+REVOKE SELECT ON crm.shipment FROM crm_bi_reader;
+SET LOCAL ROLE crm_bi_reader;
+SELECT count(*) FROM crm_bi.unlinked;
 ROLLBACK;

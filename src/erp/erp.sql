@@ -460,7 +460,7 @@ COMMENT ON COLUMN crm_erp.shipment_in.storno IS 'As the argument of crm_erp.put_
 
 -- ---- what is not linked ------------------------------------------------------------------------------
 
-CREATE OR REPLACE VIEW crm_bi.unlinked AS
+CREATE OR REPLACE VIEW crm_bi.unlinked WITH (security_invoker = true) AS
 	SELECT 'order'::varchar(20) AS entity, o.id, (CASE WHEN o.source = 'erp' THEN o.source_id END)::varchar(200) AS erp_id,
 		left(o.number, 255)::varchar(255) AS name, 'the order has no deal'::varchar(80) AS problem, o.created_at AS since
 	FROM crm.customer_order o
@@ -484,12 +484,13 @@ CREATE OR REPLACE VIEW crm_bi.unlinked AS
 	FROM crm.customer_order o
 	WHERE o.source_id IS NULL AND o.state <> 'cancelled';
 COMMENT ON VIEW crm_bi.unlinked IS 'Steps of the CRM without their document of the ERP, and the other way round (claim 3): empty where all is linked';
-COMMENT ON COLUMN crm_bi.unlinked.entity IS 'order, deal, shipment';
-COMMENT ON COLUMN crm_bi.unlinked.id IS 'Our number of the row';
-COMMENT ON COLUMN crm_bi.unlinked.erp_id IS 'The ERP''s id, where there is one';
-COMMENT ON COLUMN crm_bi.unlinked.name IS 'Number or name';
-COMMENT ON COLUMN crm_bi.unlinked.problem IS 'What is missing';
-COMMENT ON COLUMN crm_bi.unlinked.since IS 'Since when';
+COMMENT ON COLUMN crm_bi.unlinked.entity IS 'What stands alone: order, deal or shipment';
+COMMENT ON COLUMN crm_bi.unlinked.id IS 'Our number of it (crm.customer_order.id, crm.deal.id or crm.shipment.id, by entity)';
+COMMENT ON COLUMN crm_bi.unlinked.erp_id IS 'Its id in the ERP; NULL where it has none';
+COMMENT ON COLUMN crm_bi.unlinked.name IS 'Number of the order, name of the deal, or waybill of the shipment (its number here, where it has none)';
+COMMENT ON COLUMN crm_bi.unlinked.problem IS 'What is missing, in English';
+COMMENT ON COLUMN crm_bi.unlinked.since IS 'When it was entered here';
+SELECT crm.register_bi_view('crm_bi.unlinked', 'Not linked with the ERP', 'Не связано с 1С', 'one order, deal or shipment without its counterpart', 'один заказ, сделка или отгрузка без пары', NULL);
 
 -- ---- foreign keys ------------------------------------------------------------------------------------
 

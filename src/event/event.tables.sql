@@ -25,7 +25,7 @@ COMMENT ON COLUMN crm.event_kind.description_ru IS 'What happened, in Russian';
 
 -- without SET, so that it is inlined: it is the default of a column that is filled row by row
 CREATE FUNCTION crm.business_date(at timestamptz DEFAULT NULL) RETURNS date
-LANGUAGE sql STABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
 	SELECT (COALESCE($1, crm.now()) AT TIME ZONE pg_catalog.current_setting('crm.time_zone'))::pg_catalog.date;
 END;
