@@ -21,4 +21,4 @@ BEGIN
 	FROM unnest($2) r;
 END $$;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA bench TO crm_courier;
-SELECT crm.register_kind('bench_http', 'bench.next', 'bench.take', channel => 'sms');
+SELECT crm.register_kind('x_bench_http', 'bench.next', 'bench.take', channel => 'sms');

@@ -31,4 +31,4 @@ END $$;
 GRANT USAGE ON SCHEMA plain TO crm_courier;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA plain TO crm_courier;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA plain TO crm_courier;
-SELECT crm.register_kind('plain_bench', 'plain.next', 'plain.take', channel => 'plain');
+SELECT crm.register_kind('x_plain_bench', 'plain.next', 'plain.take', channel => 'plain');

@@ -36,17 +36,17 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22P02', MESSAGE = 'this is no JSON';
 	END IF;
 END $$;
-SELECT crm.register_kind('k_chan', 'k.next', 'k.take', channel => 'pigeon');
-SELECT crm.register_kind('k_poll', 'k.next', 'k.take', defaults => '{"poll_ms": 10000}');
-SELECT crm.register_kind('k_idle', 'k.idle', 'k.take', defaults => '{"poll_ms": 10000}');
-SELECT crm.register_kind('k_broken', 'k.broken', 'k.take', channel => 'owl');
-SELECT crm.register_kind('k_halves', 'k.halves', 'k.take', channel => 'owl');
-SELECT crm.add_integration('broken', 'k_broken', '') AS broken \gset
-SELECT crm.add_integration('halves', 'k_halves', '') AS halves \gset
-SELECT crm.add_integration('chan', 'k_chan', '') AS chan \gset
-SELECT crm.add_integration('poll', 'k_poll', '') AS poll \gset
-SELECT crm.add_integration('idle', 'k_idle', '') AS idle \gset
-SELECT crm.add_integration('sleeps', 'k_chan', '') AS sleeps \gset
+SELECT crm.register_kind('x_k_chan', 'k.next', 'k.take', channel => 'pigeon');
+SELECT crm.register_kind('x_k_poll', 'k.next', 'k.take', defaults => '{"poll_ms": 10000}');
+SELECT crm.register_kind('x_k_idle', 'k.idle', 'k.take', defaults => '{"poll_ms": 10000}');
+SELECT crm.register_kind('x_k_broken', 'k.broken', 'k.take', channel => 'owl');
+SELECT crm.register_kind('x_k_halves', 'k.halves', 'k.take', channel => 'owl');
+SELECT crm.add_integration('broken', 'x_k_broken', '') AS broken \gset
+SELECT crm.add_integration('halves', 'x_k_halves', '') AS halves \gset
+SELECT crm.add_integration('chan', 'x_k_chan', '') AS chan \gset
+SELECT crm.add_integration('poll', 'x_k_poll', '') AS poll \gset
+SELECT crm.add_integration('idle', 'x_k_idle', '') AS idle \gset
+SELECT crm.add_integration('sleeps', 'x_k_chan', '') AS sleeps \gset
 UPDATE crm.integration SET enabled = false WHERE name = 'sleeps';
 PREPARE claim AS SELECT i.name, count(*), min((c.request).ref) FROM crm.courier_claim($1, $2, $3, $4) c JOIN crm.integration i ON i.id = c.integration_id GROUP BY 1 ORDER BY 1;
 -- a courier starts and claims: the broken ones stop nobody

@@ -7,8 +7,8 @@ SET LOCAL client_min_messages = warning;
 SET LOCAL TimeZone = 'UTC';
 SELECT crm.activate('off');
 SELECT crm.set_now('2026-03-01 10:00+03', 0) IS NOT NULL;
-SELECT crm.register_kind('k', NULL, NULL);
-SELECT crm.add_integration('one', 'k', 'http://127.0.0.1:1') AS one \gset
+SELECT crm.register_kind('x_k', NULL, NULL);
+SELECT crm.add_integration('one', 'x_k', 'http://127.0.0.1:1') AS one \gset
 SELECT crm.reject(:one, 'unit 5', 'no position', '22023', convert_to(repeat('x', 100000), 'UTF8')) = crm.reject(:one, 'unit 5', 'no position', '22023', convert_to(repeat('x', 100000), 'UTF8')) AS same_row;
 SELECT crm.reject(:one, 'unit 5', 'no position', '22023', convert_to(repeat('x', 100001), 'UTF8')) IS NOT NULL;
 SELECT crm.reject(NULL, 'unit 5', repeat('long ', 1000), NULL) IS NOT NULL;

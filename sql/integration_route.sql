@@ -26,8 +26,8 @@ BEGIN
 	RETURN answer;
 END $$;
 CREATE FUNCTION k.wrong(integration_id bigint, request text) RETURNS crm.http_response LANGUAGE sql AS $$ SELECT NULL::crm.http_response $$;
-SELECT crm.register_kind('k', NULL, NULL);
-SELECT crm.add_integration('sms', 'k', '') AS sms \gset
+SELECT crm.register_kind('x_k', NULL, NULL);
+SELECT crm.add_integration('sms', 'x_k', '') AS sms \gset
 SAVEPOINT s;
 SELECT crm.add_route('sms', 'dlr', 'k.wrong');
 ROLLBACK TO s;

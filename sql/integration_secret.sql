@@ -6,17 +6,17 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA k;
 GRANT USAGE ON SCHEMA k TO crm_courier, crm_integrator;
-SELECT crm.register_kind('k', NULL, NULL);
-SELECT crm.add_integration('one', 'k', 'http://127.0.0.1:1', '{}', 'canary-7f3a/9') AS one \gset
-SELECT crm.add_integration('two', 'k', 'http://127.0.0.1:1', '{}', 'file:relative/path') AS two \gset
+SELECT crm.register_kind('x_k', NULL, NULL);
+SELECT crm.add_integration('one', 'x_k', 'http://127.0.0.1:1', '{}', 'canary-7f3a/9') AS one \gset
+SELECT crm.add_integration('two', 'x_k', 'http://127.0.0.1:1', '{}', 'file:relative/path') AS two \gset
 ROLLBACK;
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA k;
 GRANT USAGE ON SCHEMA k TO crm_courier, crm_integrator;
-SELECT crm.register_kind('k', NULL, NULL);
-SELECT crm.add_integration('one', 'k', 'http://127.0.0.1:1', '{}', 'canary-7f3a/9') AS one \gset
-SELECT crm.add_integration('two', 'k', 'http://127.0.0.1:1') AS two \gset
+SELECT crm.register_kind('x_k', NULL, NULL);
+SELECT crm.add_integration('one', 'x_k', 'http://127.0.0.1:1', '{}', 'canary-7f3a/9') AS one \gset
+SELECT crm.add_integration('two', 'x_k', 'http://127.0.0.1:1') AS two \gset
 SELECT crm.secret_value(:one), crm.secret_value(:two) IS NULL, crm.secret_value(:one, 'other') IS NULL;
 -- a file is read at each use; the last line end is dropped
 SELECT crm.set_secret('two', 'file:' || current_setting('data_directory') || '/integration_secret.test');

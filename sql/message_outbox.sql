@@ -10,8 +10,8 @@ SET client_min_messages = warning;
 BEGIN;
 SELECT crm.set_now('2026-11-24 09:00Z', 0);
 SELECT crm.activate('live');
-SELECT crm.register_kind('sms_test', NULL, NULL, channel => 'sms');
-SELECT crm.add_integration('gate', 'sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset
+SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
+SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset
 CREATE FUNCTION pg_temp.take(gate bigint, n integer) RETURNS TABLE (body text, attempt integer) LANGUAGE sql AS
 	$$ SELECT t.body, t.attempt FROM crm.outbox_take(gate, n) t $$;
 CREATE FUNCTION pg_temp.settle(gate bigint, bodies text[], outcome text, provider text DEFAULT NULL, words text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$

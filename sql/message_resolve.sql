@@ -10,8 +10,8 @@ SET client_min_messages = warning;
 BEGIN;
 SELECT crm.set_now('2026-11-24 09:00Z', 0);
 SELECT crm.activate('live');
-SELECT crm.register_kind('sms_test', NULL, NULL, channel => 'sms');
-SELECT crm.add_integration('gate', 'sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 5}') AS gate \gset
+SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
+SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 5}') AS gate \gset
 CREATE FUNCTION pg_temp.take(gate bigint, n integer) RETURNS TABLE (body text, attempt integer) LANGUAGE sql AS
 	$$ SELECT t.body, t.attempt FROM crm.outbox_take(gate, n) t $$;
 CREATE FUNCTION pg_temp.settle(gate bigint, which text, outcome text) RETURNS void LANGUAGE sql AS $$
@@ -29,7 +29,9 @@ SELECT crm.message_resolve(id, 'resend') FROM crm.message WHERE body = 'a';
 SELECT body, state FROM crm.message ORDER BY body;
 SELECT count(*) AS in_the_flight FROM crm.message_flight f JOIN crm.message_body b ON b.id = f.message_id WHERE b.body = 'a';
 -- not twice
+\set VERBOSITY sqlstate
 SELECT crm.message_resolve(id, 'resend') FROM crm.message WHERE body = 'a';
+\set VERBOSITY default
 SELECT * FROM pg_temp.take(:gate, 10);
 SELECT body, state FROM crm.message ORDER BY body;
 SELECT pg_temp.settle(:gate, 'a', 'sent');

@@ -10,9 +10,9 @@ SET client_min_messages = warning;
 BEGIN;
 SELECT crm.set_now('2026-11-24 09:00Z', 0);
 SELECT crm.activate('live');
-SELECT crm.register_kind('sms_test', NULL, NULL, channel => 'sms');
+SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
 SELECT crm.send('sms', '+79161234567', 'Привет');
-SELECT crm.add_integration('gate', 'sms_test', '') AS gate \gset
+SELECT crm.add_integration('gate', 'x_sms_test', '') AS gate \gset
 SELECT crm.send('sms', '+79161234567', 'Привет');
 SELECT crm.send('sms', '+79161234567', 'Привет', sender => 'CEMENT') > 0;
 UPDATE crm.integration SET settings = '{"sender": "CEMENT"}' WHERE id = :gate;

@@ -11,8 +11,8 @@ BEGIN;
 SELECT crm.set_now('2026-11-24 09:00Z', 0);
 SELECT crm.activate('live');
 SELECT crm.register_event_kind('thing.done', 'thing', ARRAY['number', 'tonnes'], 'A thing was done', 'Дело сделано');
-SELECT crm.register_kind('sms_test', NULL, NULL, channel => 'sms');
-SELECT crm.add_integration('gate', 'sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset
+SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
+SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset
 INSERT INTO crm.company (name) VALUES ('ООО Бетон') RETURNING id AS company \gset
 INSERT INTO crm.contact (company_id, name) VALUES (:company, 'Иван') RETURNING id AS ivan \gset
 INSERT INTO crm.contact_point (contact_id, kind, value) VALUES (:ivan, 'phone', '8 916 123-45-67');

@@ -17,8 +17,8 @@ GRANT SELECT ON crm.thing_test TO crm_eval;
 CREATE FUNCTION crm.thing_test_is(state text, id bigint) RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	AS $$ SELECT EXISTS (SELECT FROM crm.thing_test t WHERE t.id = $2 AND t.state = $1) $$;
 SELECT crm.register_truth('thing', 'crm.thing_test_is', 'State of a thing');
-SELECT crm.register_kind('sms_test', NULL, NULL, channel => 'sms');
-SELECT crm.add_integration('gate', 'sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset
+SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
+SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset
 CREATE FUNCTION pg_temp.take(gate bigint, n integer) RETURNS TABLE (body text, attempt integer) LANGUAGE sql AS
 	$$ SELECT t.body, t.attempt FROM crm.outbox_take(gate, n) t $$;
 CREATE FUNCTION pg_temp.settle(gate bigint, bodies text[], outcome text, provider text DEFAULT NULL, words text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$

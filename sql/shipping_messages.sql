@@ -9,8 +9,8 @@ SET client_min_messages = warning;
 BEGIN;
 SELECT crm.set_now('2026-05-05 09:00Z', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 UPDATE crm.rule SET enabled = code IN ('shipment.loaded', 'trip.departed', 'trip.approaching', 'trip.arrived');
-SELECT crm.register_kind('sms_test', NULL, NULL, channel => 'sms');
-SELECT crm.add_integration('gate', 'sms_test', '', '{"sender": "CEMENT"}') AS gate \gset
+SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
+SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT"}') AS gate \gset
 INSERT INTO crm.company (id, name) VALUES (901, 'Stroy');
 INSERT INTO crm.contact (id, company_id, name, language) SELECT 900 + i, 901, 'Anna ' || i, 'en' FROM generate_series(1, 3) i;
 INSERT INTO crm.contact_point (contact_id, kind, value) SELECT 900 + i, 'phone', '+7916123456' || i FROM generate_series(1, 3) i;

@@ -31,8 +31,8 @@ CREATE FUNCTION crm.test_next(integration_id bigint, capacity integer) RETURNS S
 AS $$ SELECT m.message_id, 'GET', 'http://127.0.0.1:1/', NULL::text[], NULL::bytea, NULL::text, NULL::text, 1000, NULL::jsonb FROM crm.outbox_take($1, $2) m $$;
 CREATE FUNCTION crm.test_take(integration_id bigint, replies crm.reply[]) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$ SELECT crm.outbox_result($1, ARRAY[r.ref], ARRAY['sent'], ARRAY['p' || r.ref], ARRAY[NULL::text]) FROM unnest($2) r $$;
-SELECT crm.register_kind('test', 'crm.test_next', 'crm.test_take', channel => 'sms');
-SELECT crm.add_integration('sms', 'test', 'http://127.0.0.1:1/', '{"sender": "CEMENT"}') AS sms \gset
+SELECT crm.register_kind('x_test', 'crm.test_next', 'crm.test_take', channel => 'sms');
+SELECT crm.add_integration('sms', 'x_test', 'http://127.0.0.1:1/', '{"sender": "CEMENT"}') AS sms \gset
 INSERT INTO crm.company (id, name) VALUES (101, 'Client');
 INSERT INTO crm.contact (id, company_id, name, language) VALUES (101, 101, 'Anna', 'en');
 INSERT INTO crm.contact_point (contact_id, kind, value) VALUES (101, 'phone', '+7 916 123-45-67');

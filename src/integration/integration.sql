@@ -265,6 +265,12 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '42710', MESSAGE = format('kind %s ships with crm and cannot be replaced', $1),
 			HINT = 'Register yours under another name.';
 	END IF;
+	IF ships = ($1 LIKE 'x\_%') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = CASE WHEN ships THEN format('kind %s of an extension begins with x_', $1) ELSE format('kind %s does not begin with x_', $1) END,
+			HINT = CASE WHEN ships THEN 'Names with x_ belong to the DBA.'
+				ELSE format('Name it x_%s: names without x_ are kept for kinds that come with the product, so that no later version ships one of the name of yours.', $1) END;
+	END IF;
 	IF ($2 IS NULL) <> ($3 IS NULL) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('kind %s needs both a next and a take function, or neither', $1),
 			HINT = 'A kind that only listens has neither: give NULL twice.';
@@ -292,7 +298,7 @@ BEGIN
 		shipped = EXCLUDED.shipped;
 END
 $$;
-COMMENT ON FUNCTION crm.register_kind(text, text, text, text, jsonb, text, text, text, text) IS 'Makes a kind of outside service known, or replaces the DBA''s own of that name. The functions are full names, see crm.integration_kind; their owner must be a member of crm_integrator (or a superuser: then they run as crm_courier). Errors: 22023, 42710 a shipped kind, those of crm.check_kind_function. Claims 22, 46 and 67.';
+COMMENT ON FUNCTION crm.register_kind(text, text, text, text, jsonb, text, text, text, text) IS 'Makes a kind of outside service known, or replaces the DBA''s own of that name. The name of a DBA''s kind begins with x_; no shipped one does, so a later version never brings the same. The functions are full names, see crm.integration_kind; their owner must be a member of crm_integrator (or a superuser: then they run as crm_courier). Errors: 22023, 42710 a shipped kind, those of crm.check_kind_function. Claims 22, 46 and 67.';
 
 CREATE OR REPLACE FUNCTION crm.register_reply_rule(kind text, code text, "position" integer, status_from integer, status_to integer,
 	pattern text, outcome text, class text) RETURNS void

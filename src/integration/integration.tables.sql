@@ -84,10 +84,12 @@ CREATE TABLE crm.integration_kind (
 	description_en text NOT NULL DEFAULT '',
 	description_ru text NOT NULL DEFAULT '',
 	shipped        boolean NOT NULL DEFAULT false,
-	CHECK ((next_function IS NULL) = (take_function IS NULL))
+	CHECK ((next_function IS NULL) = (take_function IS NULL)),
+	-- a dump brings the DBA's rows into a table where a later version's own stand already
+	CONSTRAINT integration_kind_name_check CHECK (shipped OR kind LIKE 'x\_%')
 );
 COMMENT ON TABLE crm.integration_kind IS 'The kinds of outside service that this database can speak to. Filled by crm.register_kind; the rows of the extension are code, those of a DBA are dumped. Claims 22, 46 and 67.';
-COMMENT ON COLUMN crm.integration_kind.kind IS 'Name of the kind';
+COMMENT ON COLUMN crm.integration_kind.kind IS 'Name of the kind; that of a DBA''s own begins with x_';
 COMMENT ON COLUMN crm.integration_kind.channel IS 'Channel whose messages this kind carries (sms, email, …); NULL for a kind that polls or only listens';
 COMMENT ON COLUMN crm.integration_kind.next_function IS 'schema.function(integration_id bigint, capacity integer) RETURNS SETOF crm.request: what to ask now; NULL for a kind that only listens';
 COMMENT ON COLUMN crm.integration_kind.take_function IS 'schema.function(integration_id bigint, replies crm.reply[]) RETURNS void: what the replies mean';

@@ -73,7 +73,7 @@ my @places = (
 foreach my $place (@places)
 {
 	my ($name, $url, $settings) = @$place;
-	$node->safe_psql('plant', "SELECT crm.add_integration('$name', 'plain_http', '$url', '$settings')");
+	$node->safe_psql('plant', "SELECT crm.add_integration('$name', 'x_plain_http', '$url', '$settings')");
 }
 my $before = keys %{ $sink->ledger };
 $node->safe_psql('plant', join ';', map { "INSERT INTO plain.queue (sink, body, timeout) VALUES ('$_->[0]', 'x', 3000)" } @places);
@@ -97,9 +97,9 @@ CREATE FUNCTION plain.bad_next(integration_id bigint, capacity integer) RETURNS 
 	RETURNING id, 'POST', (SELECT url FROM crm.integration WHERE id = $1) || path, ARRAY[body], '\x'::bytea, NULL::text, NULL::text, 2000, NULL::jsonb
 $$;
 GRANT EXECUTE ON FUNCTION plain.bad_next(bigint, integer) TO crm_courier;
-SELECT crm.register_kind('plain_bad', 'plain.bad_next', 'plain.take', channel => 'plain');
+SELECT crm.register_kind('x_plain_bad', 'plain.bad_next', 'plain.take', channel => 'plain');
 SQL
-$node->safe_psql('plant', "SELECT crm.add_integration('bad', 'plain_bad', '" . $sink->url . "')");
+$node->safe_psql('plant', "SELECT crm.add_integration('bad', 'x_plain_bad', '" . $sink->url . "')");
 $before = keys %{ $sink->ledger };
 $node->safe_psql('plant', q{INSERT INTO plain.queue (sink, path, body) VALUES ('bad', '/', E'X: 1\r\nY: 2'), ('bad', '/ HTTP/1.1', 'X: 1'), ('bad', E'/\r\nX:', 'X: 1')});
 ok(wait_for(10, sub { $node->safe_psql('plant', q{SELECT count(*) FROM plain.queue WHERE sink = 'bad' AND words LIKE 'refused:%'}) == 3 }),

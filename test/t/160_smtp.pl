@@ -79,9 +79,9 @@ $$;
 GRANT USAGE ON SCHEMA post TO crm_courier;
 GRANT SELECT, UPDATE ON post.letter TO crm_courier;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA post TO crm_courier;
-SELECT crm.register_kind('post', 'post.next', 'post.take', channel => 'post');
+SELECT crm.register_kind('x_post', 'post.next', 'post.take', channel => 'post');
 SQL
-$node->safe_psql('plant', "SELECT crm.add_integration('post', 'post', 'smtp://127.0.0.1:$port/crm.example', '{\"max_in_flight\": 2}')");
+$node->safe_psql('plant', "SELECT crm.add_integration('post', 'x_post', 'smtp://127.0.0.1:$port/crm.example', '{\"max_in_flight\": 2}')");
 my $send = sub {
 	my ($values) = @_;
 	$node->safe_psql('plant', "INSERT INTO post.letter (recipient, body) VALUES $values; SELECT crm.wake()");

@@ -26,10 +26,10 @@ my $sink = CrmSink->new;
 my $node = crm_node('tls');
 $sink->kind($node);
 $node->safe_psql('plant', <<"SQL");
-SELECT crm.add_integration('selfsigned', 'plain_http', 'https://localhost:$port');
-SELECT crm.add_integration('wrongname', 'plain_http', 'https://127.0.0.1:$port', '{"ca_file": "$dir/cert.pem"}');
-SELECT crm.add_integration('right', 'plain_http', 'https://localhost:$port', '{"ca_file": "$dir/cert.pem"}');
-SELECT crm.add_integration('nofile', 'plain_http', 'https://localhost:$port', '{"ca_file": "$dir/none.pem"}');
+SELECT crm.add_integration('selfsigned', 'x_plain_http', 'https://localhost:$port');
+SELECT crm.add_integration('wrongname', 'x_plain_http', 'https://127.0.0.1:$port', '{"ca_file": "$dir/cert.pem"}');
+SELECT crm.add_integration('right', 'x_plain_http', 'https://localhost:$port', '{"ca_file": "$dir/cert.pem"}');
+SELECT crm.add_integration('nofile', 'x_plain_http', 'https://localhost:$port', '{"ca_file": "$dir/none.pem"}');
 INSERT INTO plain.queue (sink, body, timeout) SELECT unnest(ARRAY['selfsigned', 'wrongname', 'nofile']), 'x', 5000;
 SQL
 foreach my $case ([ 'selfsigned', qr/^tls: / ], [ 'wrongname', qr/^tls: / ], [ 'nofile', qr/^tls: / ])

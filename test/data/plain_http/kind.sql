@@ -63,5 +63,5 @@ GRANT USAGE ON SCHEMA plain TO crm_courier, crm_owner;
 GRANT SELECT, UPDATE ON plain.queue TO crm_courier, crm_owner;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA plain TO crm_courier, crm_owner;
 SELECT crm.register_hook('recover', 'plain', 'plain.recover');
-SELECT crm.register_kind('plain_http', 'plain.next', 'plain.take', channel => 'plain', description_en => 'test material',
+SELECT crm.register_kind('x_plain_http', 'plain.next', 'plain.take', channel => 'plain', description_en => 'test material',
 	description_ru => 'для испытаний');

@@ -73,7 +73,7 @@ sub integration
 	my ($self, $node, $name, $settings, $database) = @_;
 	my $url = $self->url;
 	$settings //= '{}';
-	$node->safe_psql($database // 'plant', "SELECT crm.add_integration('$name', 'plain_http', '$url', '$settings')");
+	$node->safe_psql($database // 'plant', "SELECT crm.add_integration('$name', 'x_plain_http', '$url', '$settings')");
 	return;
 }
 

@@ -40,8 +40,8 @@ sub listener_node
 			answer.body := convert_to('seen ' || coalesce(id, 'nothing'), 'UTF8');
 			RETURN answer;
 		END $$;
-		SELECT crm.register_kind('web', NULL, NULL);
-		SELECT crm.add_integration('web', 'web', '');
+		SELECT crm.register_kind('x_web', NULL, NULL);
+		SELECT crm.add_integration('web', 'x_web', '');
 	});
 	my $path = $node->safe_psql('plant', q{SELECT crm.add_route('web', 'hook', 'web.hook')});
 	$node->safe_psql('plant', "SELECT crm.listen($port)");
