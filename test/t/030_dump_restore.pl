@@ -116,11 +116,16 @@ like($err, qr/error/i, 'a restore into an activated database is loud');
 $node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN; CREATE DATABASE kept OWNER keeper');
 $node->safe_psql('kept', 'CREATE EXTENSION crm CASCADE; GRANT crm_owner TO keeper');
 $node->safe_psql('plant', 'GRANT USAGE ON SCHEMA public TO keeper');
+# the courier was at work meanwhile, and is stopped again
+$node->safe_psql('postgres', "ALTER SYSTEM SET crm.mode = 'off'; SELECT pg_reload_conf()");
+ok(wait_for(10, sub { $node->safe_psql('plant', q{SELECT crm.mode() = 'off' AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'crm courier' AND state = 'active')}) eq 't' }), 'nothing moves');
+$before = $node->safe_psql('plant', $sums);
 ($out, $err) = run_command([ 'pg_dump', '-Fc', '-e', 'crm', '--no-comments', '-U', 'keeper', '-f', "$dir/keeper.dump", '-d', $from ]);
 is($err, '', 'he dumps');
 ($out, $err) = run_command([ 'pg_restore', '--no-comments', '-U', 'keeper', '-d', $node->connstr('kept'), "$dir/keeper.dump" ]);
 is($err, '', 'he restores');
 is($node->safe_psql('kept', $sums), $before, 'the same rows');
+$node->safe_psql('postgres', "ALTER SYSTEM RESET crm.mode; SELECT pg_reload_conf()");
 
 $node->stop;
 done_testing();
