@@ -22,6 +22,27 @@ static const char *const http_schemes[] = {"http://", "https://", NULL};
  */
 static struct curl_slist no_expect = {"Expect:", NULL};
 
+/*
+ * "Name: value", "Name:" (takes libcurl's own away) or "Name;" (empty).  A line
+ * that begins with a blank would continue the one before it.
+ */
+static bool
+is_header(const char *line)
+{
+	size_t		length = strcspn(line, ":;");
+
+	if (length == 0 || line[length] == '\0')
+		return false;
+	for (size_t i = 0; i < length; i++)
+	{
+		unsigned char c = line[i];
+
+		if (c <= 0x20 || c >= 0x7f || strchr("()<>@,\\\"/[]?={}", c) != NULL)
+			return false;
+	}
+	return true;
+}
+
 static bool
 http_prepare(CrmTransfer *transfer, CURL *easy)
 {
@@ -29,6 +50,14 @@ http_prepare(CrmTransfer *transfer, CURL *easy)
 	bool		has_body = transfer->body != NULL && transfer->body_length > 0;
 	struct curl_slist *headers = transfer->headers;
 
+	for (struct curl_slist *h = headers; h != NULL; h = h->next)
+	{
+		if (!is_header(h->data))
+		{
+			crm_transfer_fail(transfer, "refused: a header is not a name, a colon and a value");
+			return false;
+		}
+	}
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	if (strcmp(method, "HEAD") == 0)
 	{
@@ -69,12 +98,21 @@ http_prepare(CrmTransfer *transfer, CURL *easy)
 
 /*
  * Keep the headers of the last response: a 100 or a proxy's comes before it.
+ * The bound counts all of them, a server can send interim ones for ever.
  */
 static bool
 http_header(CrmTransfer *transfer, const char *line, size_t length)
 {
-	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+	transfer->head_bytes += length;
+	if (transfer->head_bytes > CRM_HEAD_LIMIT)
+		return false;
+	if (transfer->reply_ended && length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+	{
 		transfer->head.length = 0;
+		transfer->reply_ended = false;
+	}
+	if (line[0] == '\r' || line[0] == '\n')
+		transfer->reply_ended = true;
 	return crm_buffer_append(&transfer->head, line, length, CRM_HEAD_LIMIT);
 }
 
@@ -93,6 +131,9 @@ http_finish(CrmTransfer *transfer, CURL *easy, CURLcode code)
 	transfer->status = (int) status;
 	if (code != CURLE_OK)
 		crm_transfer_fail_code(transfer, easy, code);
+	else if (!transfer->reply_ended)
+		/* libcurl takes a connection that ends among the headers for an end */
+		crm_transfer_fail(transfer, "broken: the connection ended inside the reply's headers");
 }
 
 const CrmTransport crm_http_transport = {

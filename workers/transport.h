@@ -3,12 +3,18 @@
  * transport.h
  *	  A request on its way: from the claim, over the wire, to the settle.
  *
- * A transport is one struct of functions; transports[] in transfer.c is the
+ * request.c copies a request and says what is wrong with it; easy.c holds what
+ * is the same for every request, whoever moves it; address.c decides who may be
+ * spoken to; transfer.c moves many in the courier's one wait, fetch.c one in a
+ * session.
+ *
+ * A transport is one struct of functions; transports[] in request.c is the
  * short table of all that go through libcurl.  A transport knows how to move
  * bytes and nothing of what they mean.
  *
- * Life of a transfer: waiting (in its lane) -> running (in the multi handle)
- * -> done (in its lane, until its settle has committed) -> pool.
+ * Life of a transfer: waiting (in its lane) -> running (in the multi handle, or
+ * in a session of its transport) -> done (in its lane, until its settle has
+ * committed) -> pool.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +26,7 @@
 #include <curl/curl.h>
 
 #include "lib/ilist.h"
+#include "utils/jsonb.h"
 
 #define CRM_ERROR_LEN		256
 #define CRM_HEAD_LIMIT		(64 * 1024)
@@ -75,7 +82,32 @@ typedef struct CrmLane
 } CrmLane;
 
 struct CrmTransport;
-struct CrmHandle;
+struct CrmTransfer;
+
+/*
+ * Who moves the bytes: the courier's loop or a session.  Called by libcurl, so
+ * nothing of it may throw; libcurl keeps the pointer as long as a connection.
+ */
+typedef struct CrmCarrier
+{
+	bool		(*opened) (int fd); /* false: no room for one more */
+	void		(*closing) (int fd);
+	void		(*departed) (struct CrmTransfer *transfer);
+} CrmCarrier;
+
+/* an easy handle; call-backs get it, and find the transfer that it serves */
+typedef struct CrmHandle
+{
+	struct CrmHandle *next;
+	CURL	   *easy;
+	const CrmCarrier *carrier;
+	struct CrmTransfer *transfer;
+	const struct CrmTransport *transport;	/* whose protocols are set */
+	CrmLane    *lane;			/* whose ca_file and proxy are set */
+	int			options_version;
+	bool		size_known;		/* SMTP: the server has said SIZE */
+	char		words[CURL_ERROR_SIZE];
+} CrmHandle;
 
 typedef struct CrmTransfer
 {
@@ -99,14 +131,17 @@ typedef struct CrmTransfer
 	size_t		context_size;
 	struct curl_slist *headers; /* made by hand inside block */
 	int			timeout_ms;
+	char	   *from;			/* SMTP: inside block, once looked through */
+	char	   *recipient;
 
 	/* while it runs */
-	struct CrmHandle *handle;
+	CrmHandle  *handle;
 	int64		started_us;
 	int			departures;		/* times that its bytes were about to leave */
-	size_t		read_offset;	/* SMTP: of body */
-	bool		reply_ended;	/* SMTP: the next line begins another reply */
+	bool		probe;			/* only a test: no letter is sent */
+	bool		reply_ended;	/* the next line begins another reply */
 	bool		too_large;
+	size_t		head_bytes;		/* of all replies so far */
 	bool		host_refused;
 	char		address[64];
 
@@ -123,6 +158,7 @@ typedef struct CrmTransfer
 typedef struct CrmTransport
 {
 	const char *const *schemes; /* "http://", …, NULL */
+	const char *method;			/* its own and only one, or NULL */
 	const char *protocols;		/* for CURLOPT_PROTOCOLS_STR */
 
 	/* options of one request; false: transfer->error says why not */
@@ -136,6 +172,14 @@ typedef struct CrmTransport
 
 	/* status, sent and, unless a whole reply came, error */
 	void		(*finish) (CrmTransfer *transfer, CURL *easy, CURLcode code);
+
+	/*
+	 * The rest is for a transport that libcurl only brings as far as an open
+	 * connection, logged in; else NULL.  connected takes the handle over.
+	 * resume: true when a kept connection has taken the transfer.
+	 */
+	void		(*connected) (CrmTransfer *transfer, CrmHandle *handle);
+	bool		(*resume) (CrmTransfer *transfer);
 } CrmTransport;
 
 extern const CrmTransport crm_http_transport;
@@ -163,19 +207,43 @@ typedef struct CrmRequest
 	int			timeout_ms;		/* 0 = default */
 } CrmRequest;
 
-/* transfer.c */
-extern int	crm_transfer_open(void);
+/* address.c */
+extern bool crm_address_allowed(const CrmOptions *options, const char *url, int family,
+								const void *bytes);
+extern bool crm_address_text_allowed(const CrmOptions *options, const char *url, const char *address);
+extern bool crm_url_allowed(const CrmOptions *options, const char *url);
+extern char *crm_url_ascii(const char *url, size_t length);
+
+/* options.c */
+extern void crm_options_parse(const Jsonb *settings, CrmOptions *options);
+extern void crm_options_free(CrmOptions *options);
+
+/* request.c */
 extern CrmTransfer *crm_transfer_new(CrmLane *lane, const CrmRequest *request);
-extern bool crm_transfer_start(CrmTransfer *transfer);
-extern CrmTransfer *crm_transfer_finished(void);
 extern void crm_transfer_free(CrmTransfer *transfer);
-extern long crm_transfer_wait_ms(void);
-extern void crm_transfer_kick(void);
 extern size_t crm_transfer_bytes(void);
+extern bool crm_buffer_append(CrmBuffer *buffer, const char *data, size_t length, size_t limit);
+
+/* easy.c */
+extern CrmHandle *crm_easy_new(const CrmCarrier *carrier);
+extern bool crm_easy_arm(CrmHandle *handle, CrmTransfer *transfer);
+extern void crm_easy_drop(CrmHandle *handle);
 extern void crm_transfer_depart(CrmTransfer *transfer);
 extern void crm_transfer_fail(CrmTransfer *transfer, const char *format,...) pg_attribute_printf(2, 3);
 extern void crm_transfer_fail_code(CrmTransfer *transfer, CURL *easy, CURLcode code);
-extern bool crm_buffer_append(CrmBuffer *buffer, const char *data, size_t length, size_t limit);
+
+/* transfer.c */
+extern int	crm_transfer_open(void);
+extern bool crm_transfer_start(CrmTransfer *transfer);
+extern CrmTransfer *crm_transfer_finished(void);
+extern long crm_transfer_wait_ms(void);
+extern void crm_transfer_kick(void);
+extern void crm_transfer_leave(CrmHandle *handle);
+extern void crm_transfer_done(CrmTransfer *transfer);
+
+/* smtp.c */
+extern int64 crm_smtp_deadline(void);
+extern void crm_smtp_expire(int64 now);
 
 /* flight.c */
 typedef struct CrmFlightFound

@@ -58,9 +58,9 @@ CREATE OR REPLACE FUNCTION crm.form_value(form text, name text) RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_integration_form_value';
 COMMENT ON FUNCTION crm.form_value(text, text) IS 'The first value of that name in a query string or in an application/x-www-form-urlencoded body, decoded; NULL where the name is absent. Never raises an error for what a stranger sent: a damaged escape stands as it is, octets that are no UTF-8 become U+FFFD.';
 
-CREATE OR REPLACE FUNCTION crm.integration_fetch(request crm.request, ca_file text, allow_hosts text[], max_reply_bytes integer, limit_ms integer) RETURNS crm.reply
+CREATE OR REPLACE FUNCTION crm.integration_fetch(request crm.request, settings jsonb, max_reply_bytes integer, limit_ms integer) RETURNS crm.reply
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS '$libdir/crm_worker', 'crm_integration_fetch';
-COMMENT ON FUNCTION crm.integration_fetch(crm.request, text, text[], integer, integer) IS 'Carries one request in the calling session, for crm.integration_test: interruptible, at most limit_ms (10000) milliseconds, no redirects.';
+COMMENT ON FUNCTION crm.integration_fetch(crm.request, jsonb, integer, integer) IS 'Carries one request in the calling session, for crm.integration_test, under the rules that the courier has (settings: ca_file, proxy, starttls, allow_hosts): interruptible, at most limit_ms (10000) milliseconds, no redirects.';
 
 -- ---- small ones ------------------------------------------------------------------------------------
 
@@ -520,10 +520,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s gave %s requests', i.test_function, cardinality(requests)),
 			HINT = 'A test function gives exactly one.';
 	END IF;
-	answer := crm.integration_fetch(requests[1], i.settings ->> 'ca_file',
-		CASE WHEN jsonb_typeof(i.settings -> 'allow_hosts') = 'array'
-			THEN ARRAY(SELECT jsonb_array_elements_text(i.settings -> 'allow_hosts')) END,
-		i.max_reply_bytes, 10000);
+	answer := crm.integration_fetch(requests[1], i.settings, i.max_reply_bytes, 10000);
 	IF i.judge_function IS NOT NULL THEN
 		words := crm.call_judge(i.judge_function, i.id, answer, 5000);
 	ELSIF answer.error IS NOT NULL THEN
