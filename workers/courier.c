@@ -421,86 +421,26 @@ lane_measure(CrmLane *lane)
 
 /* ---- options of an integration ------------------------------------------- */
 
-static char *
-plain_copy(const char *data, int length)
-{
-	char	   *copy = MemoryContextAlloc(TopMemoryContext, length + 1);
-
-	memcpy(copy, data, length);
-	copy[length] = '\0';
-	return copy;
-}
-
-static bool
-option_value(JsonbContainer *container, const char *key, JsonbValue *value)
-{
-	return JsonContainerIsObject(container) &&
-		getKeyJsonValueFromContainer(container, key, strlen(key), value) != NULL &&
-		value->type != jbvNull;
-}
-
 /*
- * Take the options over when their text has changed.  Unknown keys are the
- * kind's business.
+ * Take the options over when their text has changed.
  */
 static void
 lane_options(CrmLane *lane, Jsonb *options)
 {
-	CrmOptions	parsed = {0};
-	CrmOptions	old = lane->options;
+	CrmOptions	parsed;
+	MemoryContext before;
 	size_t		size = options ? VARSIZE(options) : 0;
-	JsonbValue	value;
 
 	if (lane->options_version > 0 && size == lane->options_size &&
 		(size == 0 || memcmp(lane->options_raw, options, size) == 0))
 		return;
 
-	if (options != NULL)
-	{
-		JsonbContainer *root = &options->root;
-
-		if (option_value(root, "ca_file", &value) && value.type == jbvString)
-			parsed.ca_file = plain_copy(value.val.string.val, value.val.string.len);
-		if (option_value(root, "proxy", &value) && value.type == jbvString)
-			parsed.proxy = plain_copy(value.val.string.val, value.val.string.len);
-		if (option_value(root, "starttls", &value))
-			parsed.starttls = (value.type == jbvBool && value.val.boolean) ||
-				(value.type == jbvString && value.val.string.len == 4 &&
-				 memcmp(value.val.string.val, "true", 4) == 0);
-		if (option_value(root, "allow_hosts", &value))
-		{
-			/* anything but a list of texts allows nothing */
-			parsed.allow_hosts = MemoryContextAllocZero(TopMemoryContext, sizeof(char *));
-			if (value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data))
-			{
-				JsonbContainer *list = value.val.binary.data;
-				int			count = JsonContainerSize(list);
-
-				parsed.allow_hosts =
-					repalloc(parsed.allow_hosts, Max(count, 1) * sizeof(char *));
-				for (int i = 0; i < count; i++)
-				{
-					JsonbValue *item = getIthJsonbValueFromContainer(list, i);
-
-					if (item != NULL && item->type == jbvString)
-						parsed.allow_hosts[parsed.allow_count++] =
-							plain_copy(item->val.string.val, item->val.string.len);
-				}
-			}
-		}
-	}
+	before = MemoryContextSwitchTo(TopMemoryContext);
+	crm_options_parse(options, &parsed);
+	MemoryContextSwitchTo(before);
 
 	/* libcurl copies what it is given, so the old ones are free to go */
-	if (old.ca_file)
-		pfree(old.ca_file);
-	if (old.proxy)
-		pfree(old.proxy);
-	if (old.allow_hosts)
-	{
-		for (int i = 0; i < old.allow_count; i++)
-			pfree(old.allow_hosts[i]);
-		pfree(old.allow_hosts);
-	}
+	crm_options_free(&lane->options);
 	if (lane->options_raw)
 		pfree(lane->options_raw);
 	lane->options_raw = size ? MemoryContextAlloc(TopMemoryContext, size) : NULL;
