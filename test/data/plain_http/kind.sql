@@ -9,7 +9,7 @@ CREATE TABLE plain.queue (
 	timeout  integer,
 	state    text NOT NULL DEFAULT 'queued',  -- queued, sending, sent, failed, uncertain
 	attempts integer NOT NULL DEFAULT 0,
-	courier  integer,                         -- whose hands it is in
+	courier  integer NOT NULL DEFAULT 0,      -- whose hands it is in
 	words    text
 );
 CREATE INDEX queue_waiting ON plain.queue (sink, id) WHERE state = 'queued';
