@@ -436,11 +436,13 @@ COMMENT ON FUNCTION crm.sender_check(text, text) IS
 'Refuses a sender that the channel does not take: for sms it must be there (22004) and be an alpha name (22023). Claim 58; protocol sms, section 8';
 
 CREATE OR REPLACE FUNCTION crm.channel_integration(channel text, name text DEFAULT NULL) RETURNS bigint
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT i.id FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind
-	WHERE k.channel = $1 AND CASE WHEN $2 IS NULL THEN i.enabled ELSE i.name = $2 END
-	ORDER BY i.id LIMIT 1
+BEGIN
+	RETURN (SELECT i.id FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind
+		WHERE k.channel = $1 AND CASE WHEN $2 IS NULL THEN i.enabled ELSE i.name = $2 END
+		ORDER BY i.id LIMIT 1);
+END
 $$;
 COMMENT ON FUNCTION crm.channel_integration(text, text) IS 'Number of the integration that carries a channel: the named one, else the first that is enabled; NULL: none';
 

@@ -220,10 +220,12 @@ $$;
 COMMENT ON FUNCTION crm.rule_untrue(bigint, bigint[]) IS 'Those messages of a rule whose truth does not hold (any more), asked in one statement; NULL: all hold';
 
 CREATE OR REPLACE FUNCTION crm.sandbox_address(integration_id bigint) RETURNS text
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT COALESCE(i.settings ->> 'sandbox_recipient', (SELECT min(s.value) FROM crm.sandbox_recipient s WHERE s.channel = k.channel))
-	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE i.id = $1
+BEGIN
+	RETURN (SELECT COALESCE(i.settings ->> 'sandbox_recipient', (SELECT min(s.value) FROM crm.sandbox_recipient s WHERE s.channel = k.channel))
+		FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE i.id = $1);
+END
 $$;
 COMMENT ON FUNCTION crm.sandbox_address(bigint) IS 'Where messages of an integration go in the mode sandbox; NULL: nowhere, they wait';
 
