@@ -229,6 +229,14 @@ END
 $$;
 COMMENT ON FUNCTION crm.sandbox_address(bigint) IS 'Where messages of an integration go in the mode sandbox; NULL: nowhere, they wait';
 
+CREATE OR REPLACE FUNCTION crm.sandbox_html(html text, recipient text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN $1 ~* '<body[\s>]' THEN regexp_replace($1, '(<body(?:\s[^>]*)?>)', '\1' || replace(m.mark, '\', '\\'), 'i') ELSE m.mark || $1 END
+	FROM (SELECT '<p>[sandbox: ' || replace(replace(replace($2, '&', '&amp;'), '<', '&lt;'), '>', '&gt;') || ']</p>' AS mark) AS m
+$$;
+COMMENT ON FUNCTION crm.sandbox_html(text, text) IS 'The html part of a letter with a first line that says whose it was, in a fragment and in a whole page; NULL stays NULL';
+
 CREATE OR REPLACE FUNCTION crm.outbox_take(integration_id bigint, capacity integer)
 RETURNS TABLE (message_id bigint, attempt integer, recipient text, sender text, subject text, body text, html text, language text,
 	encoding text, segments integer, expires_at timestamptz, message_header_id text)
@@ -330,7 +338,8 @@ BEGIN
 		b.sender,
 		CASE WHEN (mode = 'sandbox' OR b.sandbox) AND b.subject IS NOT NULL THEN '[sandbox] ' || b.subject ELSE b.subject END,
 		CASE WHEN mode = 'sandbox' OR b.sandbox THEN '[sandbox: ' || b.recipient || '] ' || b.body ELSE b.body END,
-		b.html, b.language, b.encoding, b.segments, b.expires_at,
+		CASE WHEN mode = 'sandbox' OR b.sandbox THEN crm.sandbox_html(b.html, b.recipient) ELSE b.html END,
+		b.language, b.encoding, b.segments, b.expires_at,
 		CASE WHEN b.channel = 'email' THEN
 			format('crm.%s.%s@%s', b.id, left(md5(b.id || b.recipient || b.queued_at::text), 12),
 				COALESCE(substring(b.sender from '@([A-Za-z0-9.-]+)'), 'crm.invalid')) END
