@@ -16,6 +16,11 @@
  * A reply is kept until its settle has committed: a settle is tried again, a
  * send never.
  *
+ * What waits was claimed under some mode of the database.  When the mode is
+ * lowered it may not leave as it is: no more is started, what is on its way is
+ * settled, and the process ends; the next one finds the rest leased and never
+ * started, and it is claimed anew under the mode of that moment.
+ *
  * Must never: send what is not leased by a committed claim; clear a place of
  * the flight file before the settle has committed; hold a transaction while it
  * waits.
@@ -69,6 +74,7 @@
 #define CROWDED_CLAIM_MS 100	/* between claims while no lane has room: an integration not met
 								 * before may have work */
 #define CULPRIT_TRIES	5
+#define MODE_EVERY_MS	100		/* a commit may have lowered the mode: ask so often at most */
 
 /* everything that a claim brings, to be taken over once it has committed */
 typedef struct Claim
@@ -76,6 +82,8 @@ typedef struct Claim
 	dlist_head	fresh;
 	int			count;
 	int			wait_ms;		/* to the nearest deadline */
+	CrmMode		mode;			/* the highest one that it may have met */
+	CrmMode		mode_after;
 } Claim;
 
 /* what the flight files held */
@@ -115,6 +123,11 @@ static int64 claimed_at = 0;	/* ms: the last one */
 static int	empty_claims = 0;	/* in a row */
 static int	claim_failures = 0;
 static uint32 wakes_seen;
+static CrmMode held_mode = CRM_OFF; /* the highest one under which what waits was claimed */
+static uint32 mode_wakes;
+static int64 mode_asked_at = 0; /* ms */
+static bool mode_known = true;
+static bool draining = false;	/* the mode was lowered: nothing more is started */
 static int64 idle_at = 0;
 
 static SPIPlanPtr start_plan = NULL;
@@ -130,6 +143,9 @@ static bool claim_due(int64 now);
 static void claim(int64 now);
 static void claim_work(void *arg);
 static int	ask_wait(void);
+static bool mode_due(int64 now);
+static void ask_mode(void);
+static void ask_mode_work(void *arg);
 static void start_waiting(void);
 static void collect(void);
 static void finished(CrmTransfer *transfer);
@@ -227,7 +243,7 @@ crm_courier_main(Datum main_arg)
 	}
 
 	crm_worker_ready();
-	wakes_seen = pg_atomic_read_u32(&crm_worker_slot->wakes) - 1;
+	wakes_seen = mode_wakes = pg_atomic_read_u32(&crm_worker_slot->wakes) - 1;
 	idle_at = crm_worker_ms();
 
 	for (;;)
@@ -263,12 +279,22 @@ crm_courier_main(Datum main_arg)
 		}
 		else
 		{
-			if (claim_due(now))
+			if (mode_due(now))
+				ask_mode();
+			if (waiting > 0 && *crm_worker->mode_setting < held_mode)
+				draining = true;
+			if (draining)
+			{
+				if (running == 0 && done == 0)
+					crm_worker_leave(CRM_EXIT_ASKED, NULL);
+			}
+			else if (claim_due(now))
 			{
 				claim(now);
 				serve_arrived();
 			}
-			start_waiting();
+			if (mode_known && !draining)
+				start_waiting();
 		}
 
 		/* the first courier of a database keeps its house */
@@ -288,8 +314,13 @@ crm_courier_main(Datum main_arg)
 			timeout = leaving;
 		else
 		{
-			timeout = claim_due(now) ? 0 : Max(claim_at - now, 0);
-			if (claim_failures == 0 && memory_left() &&
+			if (draining)
+				timeout = running == 0 && done == 0 ? 0 : WAIT_MAX_MS;
+			else
+				timeout = claim_due(now) ? 0 : Max(claim_at - now, 0);
+			if (waiting > 0 && pg_atomic_read_u32(&crm_worker_slot->wakes) != mode_wakes)
+				timeout = Min(timeout, Max(mode_asked_at + MODE_EVERY_MS - now, 1));
+			if (!draining && claim_failures == 0 && memory_left() &&
 				pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
 				timeout = Min(timeout, Max(claimed_at + CROWDED_CLAIM_MS - now, 1));
 			if (crm_worker_slot->number == 0)
@@ -496,6 +527,7 @@ claim(int64 now)
 	dlist_init(&claimed.fresh);
 	claimed.count = 0;
 	claimed.wait_ms = 0;
+	claimed.mode = claimed.mode_after = CRM_OFF;
 
 	for (int i = 0; i < lane_count; i++)
 	{
@@ -526,7 +558,12 @@ claim(int64 now)
 	claim_at = claimed_at + Min(Max(claimed.wait_ms, empty_claims > 0 ?
 									Min(10 << Min(empty_claims, 10), 1000) : 0),
 								*crm_worker->fallback_ms);
-	wakes_seen = wakes;
+	wakes_seen = mode_wakes = wakes;
+	mode_asked_at = claimed_at;
+	mode_known = true;
+	if (waiting > 0 && claimed.mode_after < held_mode)
+		draining = true;
+	held_mode = waiting > 0 ? Max(held_mode, claimed.mode) : claimed.mode;
 
 	dlist_foreach_modify(iter, &claimed.fresh)
 	{
@@ -617,6 +654,7 @@ claim_work(void *arg)
 		ids[i] = Int64GetDatum(lane_list[i]->integration);
 		rooms[i] = Int32GetDatum(lane_list[i]->room);
 	}
+	claimed->mode = crm_worker->mode();
 	values[0] = Int64GetDatum(generation);
 	values[1] = Int32GetDatum(FIRST_CLAIM);
 	values[2] = PointerGetDatum(construct_array(ids, lane_count, INT8OID, 8, true, TYPALIGN_DOUBLE));
@@ -711,6 +749,8 @@ claim_work(void *arg)
 		lane->got++;
 	}
 	SPI_freetuptable(table);
+	claimed->mode_after = crm_worker->mode();
+	claimed->mode = Max(claimed->mode, claimed->mode_after);
 
 	claimed->wait_ms = ask_wait();
 }
@@ -731,6 +771,40 @@ ask_wait(void)
 	if (SPI_processed == 1)
 		wait = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? WAIT_MAX_MS : Max(0, Min(DatumGetInt32(wait), WAIT_MAX_MS));
+}
+
+/* ---- the mode ------------------------------------------------------------- */
+
+/*
+ * Whether somebody has committed since the mode was looked at; crm.activate()
+ * wakes as well.
+ */
+static bool
+mode_due(int64 now)
+{
+	return waiting > 0 && !draining && now >= mode_asked_at + MODE_EVERY_MS &&
+		(!mode_known || pg_atomic_read_u32(&crm_worker_slot->wakes) != mode_wakes);
+}
+
+static void
+ask_mode(void)
+{
+	CrmFailure	failure;
+	CrmMode		mode = CRM_OFF;
+
+	mode_wakes = pg_atomic_read_u32(&crm_worker_slot->wakes);
+	mode_known = crm_worker_run("mode", *crm_worker->claim_timeout_ms, ask_mode_work, &mode, &failure);
+	mode_asked_at = crm_worker_ms();
+	if (mode_known && mode < held_mode)
+		draining = true;
+}
+
+static void
+ask_mode_work(void *arg)
+{
+	CrmMode    *mode = arg;
+
+	*mode = crm_worker->mode();
 }
 
 /* ---- bytes --------------------------------------------------------------- */

@@ -76,6 +76,7 @@ typedef struct Wanted
 	Oid			database;
 	bool		courier;
 	char		listener[CRM_SETTING_LEN];
+	char		mode[16];		/* crm.mode of the database, as it stands there */
 } Wanted;
 
 static CrmShared *shared;
@@ -85,6 +86,7 @@ static bool complained = false; /* about worker slots, until one started */
 static Wanted *read_wanted(int *count, Oid *role);
 static void read_marks(Wanted *wanted, int count);
 static struct varlena *fetch_setting(Datum datum);
+static const char *courier_setting(char *to, int couriers, const Wanted *wanted);
 static long act(const Wanted *wanted, int count, Oid role, bool poked);
 static void ask_for(Oid database, CrmWorkerKind kind, int number, const char *setting);
 static long tend(int index, bool is_wanted, const char *setting, Oid role, bool poked);
@@ -216,6 +218,7 @@ read_wanted(int *count, Oid *role)
 		wanted[*count].database = form->oid;
 		wanted[*count].courier = false;
 		wanted[*count].listener[0] = '\0';
+		wanted[*count].mode[0] = '\0';
 		(*count)++;
 	}
 	table_endscan(scan);
@@ -319,6 +322,8 @@ read_marks(Wanted *wanted, int count)
 				w->courier = parse_bool(item + 12, &on) && on;
 			else if (pg_strncasecmp(item, "crm.listener=", 13) == 0)
 				strlcpy(w->listener, item + 13, CRM_SETTING_LEN);
+			else if (pg_strncasecmp(item, "crm.mode=", 9) == 0)
+				strlcpy(w->mode, item + 9, sizeof(w->mode));
 		}
 	}
 	heap_endscan(scan);
@@ -384,6 +389,18 @@ fetch_setting(Datum datum)
 }
 
 /*
+ * What a courier must be started anew for: of how many it is one, and the
+ * database's crm.mode, which a process that is connected takes from nowhere
+ * else.
+ */
+static const char *
+courier_setting(char *to, int couriers, const Wanted *wanted)
+{
+	snprintf(to, CRM_SETTING_LEN, "%d %s", couriers, wanted->mode);
+	return to;
+}
+
+/*
  * Compare what is wanted with what is there.  Milliseconds until something has
  * to be looked at again.
  */
@@ -394,9 +411,9 @@ act(const Wanted *wanted, int count, Oid role, bool poked)
 	int			couriers = *crm_worker->couriers;
 	char		of_couriers[CRM_SETTING_LEN];
 
-	snprintf(of_couriers, sizeof(of_couriers), "%d", couriers);
 	for (int i = 0; i < count; i++)
 	{
+		courier_setting(of_couriers, couriers, &wanted[i]);
 		for (int number = 0; wanted[i].courier && number < couriers; number++)
 			ask_for(wanted[i].database, CRM_WORKER_COURIER, number, of_couriers);
 		if (wanted[i].courier && wanted[i].listener[0] != '\0')
@@ -415,7 +432,7 @@ act(const Wanted *wanted, int count, Oid role, bool poked)
 			if (wanted[j].database != slot->database || !wanted[j].courier)
 				continue;
 			if (slot->kind == CRM_WORKER_COURIER && slot->number < couriers)
-				setting = of_couriers;
+				setting = courier_setting(of_couriers, couriers, &wanted[j]);
 			else if (slot->kind == CRM_WORKER_LISTENER && wanted[j].listener[0] != '\0')
 				setting = wanted[j].listener;
 		}

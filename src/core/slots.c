@@ -59,7 +59,9 @@ static CrmWorkerApi api = {
 	.poke_launcher = crm_slots_poke_launcher,
 	.couriers = &crm_guc_couriers,
 	.claim_timeout_ms = &crm_guc_claim_timeout_ms,
-	.fallback_ms = &crm_guc_fallback_ms
+	.fallback_ms = &crm_guc_fallback_ms,
+	.mode_setting = &crm_guc_mode,
+	.mode = crm_mode
 };
 
 PG_FUNCTION_INFO_V1(crm_workers);

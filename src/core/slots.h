@@ -26,6 +26,8 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
+#include "core/core.h"
+
 #define CRM_SLOTS			64
 #define CRM_HOLDS			32
 #define CRM_COURIERS_MAX	8	/* of one database */
@@ -84,7 +86,7 @@ typedef struct CrmWorkerSlot
 	int			in_flight;		/* unlocked */
 	pg_atomic_uint32 wakes;		/* atomic: commits that queued work */
 	char		setting[CRM_SETTING_LEN];	/* listener: address:port; courier: of how many it is
-											 * one */
+											 * one, and the database's crm.mode */
 	char		detail[CRM_DETAIL_LEN];
 } CrmWorkerSlot;
 
@@ -121,6 +123,8 @@ typedef struct CrmWorkerApi
 	const int  *couriers;		/* settings of guc.c */
 	const int  *claim_timeout_ms;
 	const int  *fallback_ms;
+	const int  *mode_setting;	/* crm.mode: lowers, at once */
+	CrmMode		(*mode) (void); /* what may leave now; in a transaction */
 } CrmWorkerApi;
 
 typedef const CrmWorkerApi *(*CrmWorkerApiFunction) (void);
