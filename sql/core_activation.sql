@@ -27,9 +27,9 @@ SELECT crm.mode(), crm.activation_problem();
 ROLLBACK TO s;
 UPDATE crm.activation SET machine = 'another';
 SELECT crm.mode(), crm.activation_problem();
--- … but not on a machine that was named for a planned promotion
+-- … on a machine that was named for a planned promotion as well, as long as none was promoted
 UPDATE crm.activation SET hosts = ARRAY[trim(E'\n' from pg_read_file('/proc/sys/kernel/hostname'))];
-SELECT crm.mode();
+SELECT crm.mode(), crm.activation_problem();
 ROLLBACK TO s;
 UPDATE crm.activation SET data_directory = '1:1';
 SELECT crm.mode(), crm.activation_problem();

@@ -7,9 +7,18 @@
  * The truth is the one row of crm.activation, which no dump carries.  It is
  * bound to the system identifier, the timeline, the machine, the data
  * directory and the database's oid, since a physical copy keeps the first
- * two.  A promotion on a machine that the row names in hosts may change all
- * but the system identifier and the database.  Any other difference means
- * off, and crm.health says which.
+ * two.  The directory is its inode and that of the PG_VERSION in it, with the
+ * hour of its birth: a backup that is unpacked into the directory that was
+ * there before makes that file anew, and no server ever writes it again.  So a
+ * directory may be renamed within its file system, and any copy is another.
+ *
+ * A promotion on another machine that the row names in hosts may change
+ * timeline, machine and directory: it is known by its larger timeline, whose
+ * history says that recovery was ended and not stopped at a target.  A copy on
+ * a named machine, without that, is a copy.  The first courier after a
+ * promotion binds the row to what is there (crm.rebind()), so that copies of
+ * the new primary are told from it.  Any other difference means off, and
+ * crm.health says which.
  *
  * A database's name is not part of the binding: ALTER DATABASE RENAME of a
  * live database keeps it live, and every copy has another oid or differs in
@@ -22,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,6 +39,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -42,6 +53,7 @@
 #include "core/core.h"
 
 #define MACHINE_LEN 64
+#define DIRECTORY_LEN 128
 
 /* Columns of crm.activation, in the order of the table. */
 enum
@@ -62,7 +74,8 @@ typedef struct Binding
 	char		system[24];		/* system identifier, decimal */
 	int32		timeline;
 	char		machine[MACHINE_LEN];	/* /etc/machine-id, or the host name where there is none */
-	char		directory[48];	/* device:inode of the data directory */
+	char		directory[DIRECTORY_LEN];	/* device:inode of the data directory, inode and birth of
+											 * its PG_VERSION */
 	Oid			database;
 } Binding;
 
@@ -76,12 +89,13 @@ static void
 read_machine(Binding *b)
 {
 	static char machine[MACHINE_LEN];
-	static char directory[48];
+	static char directory[DIRECTORY_LEN];
 
 	if (machine[0] == '\0')
 	{
 		int			fd = OpenTransientFile("/etc/machine-id", O_RDONLY | PG_BINARY);
 		struct stat st;
+		struct statx file;
 
 		if (fd >= 0)
 		{
@@ -93,9 +107,17 @@ read_machine(Binding *b)
 		}
 		if (machine[0] == '\0' && gethostname(machine, sizeof(machine) - 1) != 0)
 			strlcpy(machine, "unknown", sizeof(machine));
-		if (stat(DataDir, &st) == 0)
-			snprintf(directory, sizeof(directory), "%llu:%llu",
-					 (unsigned long long) st.st_dev, (unsigned long long) st.st_ino);
+		if (stat(DataDir, &st) == 0 &&
+			statx(AT_FDCWD, "PG_VERSION", 0, STATX_INO | STATX_BTIME, &file) == 0)
+		{
+			/* a file system that keeps no birth gives zeros */
+			if (!(file.stx_mask & STATX_BTIME))
+				memset(&file.stx_btime, 0, sizeof(file.stx_btime));
+			snprintf(directory, sizeof(directory), "%llu:%llu:%llu:%lld.%09u",
+					 (unsigned long long) st.st_dev, (unsigned long long) st.st_ino,
+					 (unsigned long long) file.stx_ino,
+					 (long long) file.stx_btime.tv_sec, (unsigned) file.stx_btime.tv_nsec);
+		}
 	}
 	strlcpy(b->machine, machine, sizeof(b->machine));
 	strlcpy(b->directory, directory, sizeof(b->directory));
@@ -130,12 +152,44 @@ host_is_named(Datum hosts)
 	return named;
 }
 
+/*
+ * Whether this timeline began with the end of recovery, as a promotion's does,
+ * and not at a target.  Its history file says so in its last line; where it
+ * cannot be read it does not.
+ */
+static bool
+was_promoted(TimeLineID timeline)
+{
+	static TimeLineID asked = 0;
+	static bool promoted = false;
+	char		path[MAXPGPATH];
+	char		line[1024];
+	FILE	   *file;
+
+	if (asked == timeline)
+		return promoted;
+	TLHistoryFilePath(path, timeline);
+	file = AllocateFile(path, PG_BINARY_R);
+	if (file == NULL)
+		return false;
+	promoted = false;
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		if (strspn(line, " \t\r\n") < strlen(line) && line[0] != '#')
+			promoted = strstr(line, "no recovery target specified") != NULL;
+	}
+	FreeFile(file);
+	asked = timeline;
+	return promoted;
+}
+
 /* What differs between the row and this server; NULL where the binding holds. */
 static char *
 binding_difference(Datum *v, bool *isnull)
 {
 	Binding		b;
-	bool		elsewhere;
+	bool		here;
+	int32		timeline;
 
 	read_binding(&b);
 	if (b.timeline == 0)
@@ -146,15 +200,22 @@ binding_difference(Datum *v, bool *isnull)
 		return psprintf("activated for the database with oid %u, this one has %u",
 						DatumGetObjectId(v[ACT_DATABASE - 1]), b.database);
 
-	elsewhere = !isnull[ACT_HOSTS - 1] && host_is_named(v[ACT_HOSTS - 1]);
-	if (elsewhere)
+	here = strcmp(TextDatumGetCString(v[ACT_MACHINE - 1]), b.machine) == 0;
+	timeline = DatumGetInt32(v[ACT_TIMELINE - 1]);
+	if (!here)
+	{
+		if (isnull[ACT_HOSTS - 1] || !host_is_named(v[ACT_HOSTS - 1]))
+			return psprintf("activated on another machine");
+		if (b.timeline <= timeline)
+			return psprintf("activated on another machine, and no standby was promoted here");
+		if (!was_promoted(b.timeline))
+			return psprintf("activated on another machine, and recovered here to a point in time");
 		return NULL;
-	if (strcmp(TextDatumGetCString(v[ACT_MACHINE - 1]), b.machine) != 0)
-		return psprintf("activated on another machine");
+	}
 	if (strcmp(TextDatumGetCString(v[ACT_DIRECTORY - 1]), b.directory) != 0)
-		return psprintf("activated in another data directory");
-	if (DatumGetInt32(v[ACT_TIMELINE - 1]) != b.timeline)
-		return psprintf("activated on timeline %d, this is %d", DatumGetInt32(v[ACT_TIMELINE - 1]), b.timeline);
+		return psprintf("activated in another data directory, or restored into this one");
+	if (timeline != b.timeline)
+		return psprintf("activated on timeline %d, this is %d", timeline, b.timeline);
 	return NULL;
 }
 

@@ -381,6 +381,15 @@ END
 $$;
 COMMENT ON FUNCTION crm.activate(text, text[]) IS 'Lets this database act, here and nowhere else: proves and adds the foreign keys, makes partitions, ships rules and kinds, and starts the couriers. mode: live, sandbox (everything goes to named test recipients) or off. hosts: names of machines on which a planned promotion stays active. Returns the mode in force. Errors: 22023 mode, 55000 no preload or versions differ, 23503 a restore that is not whole.';
 
+CREATE OR REPLACE FUNCTION crm.rebind() RETURNS void
+	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	UPDATE crm.activation AS a SET timeline = b.timeline, machine = b.machine, data_directory = b.data_directory
+	FROM crm.binding() b
+	WHERE crm.guard() AND (a.timeline, a.machine, a.data_directory) IS DISTINCT FROM (b.timeline, b.machine, b.data_directory);
+END;
+COMMENT ON FUNCTION crm.rebind() IS 'Binds an activation that holds by a planned promotion to the machine, directory and timeline that it found, so that a copy of the new primary is told from it. Called by a courier that starts.';
+
 CREATE OR REPLACE FUNCTION crm.deactivate() RETURNS text
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

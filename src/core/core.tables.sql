@@ -64,9 +64,9 @@ COMMENT ON COLUMN crm.activation.mode IS 'live, sandbox (everything goes to crm.
 COMMENT ON COLUMN crm.activation.system_identifier IS 'The cluster''s system identifier.';
 COMMENT ON COLUMN crm.activation.timeline IS 'The WAL timeline at activation; a promotion or a point-in-time recovery changes it.';
 COMMENT ON COLUMN crm.activation.machine IS '/etc/machine-id, or the host name where there is none.';
-COMMENT ON COLUMN crm.activation.data_directory IS 'Device and inode of the data directory.';
+COMMENT ON COLUMN crm.activation.data_directory IS 'Device and inode of the data directory, inode and birth of its PG_VERSION: any copy has others, also one that is unpacked into the same place.';
 COMMENT ON COLUMN crm.activation.database_oid IS 'The database''s oid; its name may change.';
-COMMENT ON COLUMN crm.activation.hosts IS 'Host names on which a planned promotion stays active.';
+COMMENT ON COLUMN crm.activation.hosts IS 'Host names of other machines on which a planned promotion stays active; a copy there does not.';
 COMMENT ON COLUMN crm.activation.activated_at IS 'Real time of the activation.';
 COMMENT ON COLUMN crm.activation.activated_by IS 'The login that activated.';
 

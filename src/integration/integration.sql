@@ -709,6 +709,7 @@ DECLARE
 	hook   record;
 	now_ms bigint := crm.monotonic_ms();
 BEGIN
+	PERFORM crm.rebind();
 	DELETE FROM crm.lease l
 	WHERE l.courier = $2 AND (l.pid = pg_backend_pid()
 		OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database() AND a.usename = 'crm_courier'));
