@@ -994,7 +994,8 @@ BEGIN
 				WHEN s.last_error ~ '^connect:' THEN format('Is the service at %s up, and does the firewall let this server reach it?', quote_literal(n.url))
 				WHEN s.last_error ~ '^tls:' THEN 'Look at the service''s certificate; an own authority goes into the setting ca_file.'
 				WHEN s.last_error ~ '^refused:' THEN 'The address is not in the setting allow_hosts.'
-				WHEN s.last_error ~ '^status (401|403|407|530|534|535)' THEN format('Give the right password: SELECT crm.set_secret(%L, ''file:/…'');', n.name)
+				WHEN s.last_error ~ '^balance:' THEN format('Pay the account at %s: the messages wait, and go by themselves when there is money again.', quote_literal(n.url))
+				WHEN s.last_error ~ '^(auth:|status (401|403|407|530|534|535))' THEN format('Give the right password: SELECT crm.set_secret(%L, ''file:/…'');', n.name)
 				ELSE 'crm.rejected has what was not understood.'
 			END || format(' It is tried again by itself; after mending SELECT crm.integration_retry(%L); SELECT crm.integration_test(%L); asks now.', n.name, n.name),
 			s.last_error_at

@@ -287,3 +287,32 @@ COMMENT ON COLUMN crm.route.token_hash IS 'SHA-256 of the token';
 COMMENT ON COLUMN crm.route.function IS 'schema.function(integration_id bigint, request crm.http_request) RETURNS crm.http_response';
 COMMENT ON COLUMN crm.route.max_body_bytes IS 'Longest body taken, in bytes; a longer one is refused with 413 before it is read';
 COMMENT ON COLUMN crm.route.enabled IS 'The DBA''s switch';
+
+-- ---- money -------------------------------------------------------------------------------------------
+
+CREATE TABLE crm.integration_account (
+	integration_id bigint PRIMARY KEY,
+	balance        numeric,
+	currency       text,
+	balance_at     timestamptz NOT NULL DEFAULT crm.now()
+) WITH (fillfactor = 50);
+COMMENT ON TABLE crm.integration_account IS 'What a paid service said last about our money with it: one row an integration.';
+COMMENT ON COLUMN crm.integration_account.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.integration_account.balance IS 'Money left there, in currency; NULL when it was not told';
+COMMENT ON COLUMN crm.integration_account.currency IS 'Setting currency of the integration at that moment';
+COMMENT ON COLUMN crm.integration_account.balance_at IS 'When it was told, business clock';
+
+CREATE TABLE crm.integration_spending (
+	integration_id bigint NOT NULL,
+	day            date NOT NULL,
+	messages       bigint NOT NULL DEFAULT 0,
+	parts          bigint NOT NULL DEFAULT 0,
+	amount         numeric NOT NULL DEFAULT 0,
+	PRIMARY KEY (integration_id, day)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE crm.integration_spending IS 'What each integration took for its messages, a row a day; the settings budget_day and budget_month are kept against it.';
+COMMENT ON COLUMN crm.integration_spending.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.integration_spending.day IS 'Day of the business clock in the zone of the setting crm.time_zone';
+COMMENT ON COLUMN crm.integration_spending.messages IS 'Messages that were taken, as far as their price was told or can be assumed';
+COMMENT ON COLUMN crm.integration_spending.parts IS 'Parts of them that were billed, where it is known';
+COMMENT ON COLUMN crm.integration_spending.amount IS 'Their price as told, else as assumed (setting price, or the mean), in the currency of the account';
