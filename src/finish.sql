@@ -215,6 +215,11 @@ BEGIN
 			('function', 'crm.outbox_take',                 'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.outbox_result',               'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.message_report',              'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.outbox_verdict',              'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.outbox_watch',                'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.outbox_due',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.outbox_status',               'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.outbox_price',                'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.sms_segments',                'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_courier, crm_integrator'),
 			('function', 'crm.inn_valid',                   'EXECUTE',                     'crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader')
 		) AS v(kind, pattern, rights, roles)

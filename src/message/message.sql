@@ -1065,8 +1065,9 @@ BEGIN
 	FROM crm.message_attempt a
 	WHERE a.outcome = 'uncertain' AND a.at > crm.clock() - interval '31 days'
 		AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = a.message_id)
-		AND NOT EXISTS (SELECT FROM crm.message_attempt x WHERE x.message_id = a.message_id AND x.attempt > a.attempt)
+		AND NOT EXISTS (SELECT FROM crm.message_attempt x WHERE x.message_id = a.message_id AND (x.attempt > a.attempt OR x.attempt = a.attempt AND x.outcome = 'sent'))
 		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = a.message_id AND f.attempt > a.attempt)
+		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = a.message_id)
 	HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT CASE WHEN s.reason = 'throttle' THEN 'notice' ELSE 'warning' END, 'rule ' || r.code,
@@ -1183,6 +1184,7 @@ SELECT crm.register_undumped('crm.truth', 'rows of code, registered by every ins
 SELECT crm.register_partitioned('crm.message_attempt', 'at', 'month', ARRAY[
 	'CREATE INDEX ON crm.%1$I (message_id)',
 	'CREATE INDEX ON crm.%1$I (provider_id) WHERE provider_id IS NOT NULL',
+	'CREATE INDEX ON crm.%1$I (integration_id, at) WHERE outcome = ''uncertain''',
 	'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.%1$I FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only()']);
 SELECT crm.register_partitioned('crm.message_result', 'at', 'month', ARRAY[
 	'CREATE UNIQUE INDEX ON crm.%1$I (message_id)',

@@ -480,3 +480,42 @@ COMMENT ON COLUMN crm.message_report_early.state IS 'State that the report told'
 COMMENT ON COLUMN crm.message_report_early.words IS 'The provider''s words';
 COMMENT ON COLUMN crm.message_report_early.at IS 'The provider''s time of it';
 COMMENT ON COLUMN crm.message_report_early.known_at IS 'When it came, business clock';
+
+-- Asking a provider what became of messages, and what they cost ------------------------------
+
+CREATE TABLE crm.message_watch
+(
+	message_id bigint PRIMARY KEY,
+	integration_id bigint NOT NULL,
+	due_ms bigint NOT NULL,
+	asked integer NOT NULL DEFAULT 0,
+	unknown integer NOT NULL DEFAULT 0,
+	since_ms bigint NOT NULL DEFAULT crm.monotonic_ms(),
+	since timestamptz NOT NULL DEFAULT crm.clock()
+) WITH (fillfactor = 70);
+CREATE INDEX message_watch_due ON crm.message_watch (integration_id, due_ms);
+COMMENT ON TABLE crm.message_watch IS 'Messages of which a provider that can be asked has not told the end: sent, or uncertain. A row goes when the end is known, when the message is sent again, or after the setting ask_hours';
+COMMENT ON COLUMN crm.message_watch.message_id IS 'Message (crm.message.id)';
+COMMENT ON COLUMN crm.message_watch.integration_id IS 'Integration that carries it (crm.integration.id)';
+COMMENT ON COLUMN crm.message_watch.due_ms IS 'When it is asked about next, milliseconds of crm.monotonic_ms()';
+COMMENT ON COLUMN crm.message_watch.asked IS 'How often it was asked about';
+COMMENT ON COLUMN crm.message_watch.unknown IS 'How often in a row the provider did not know it';
+COMMENT ON COLUMN crm.message_watch.since_ms IS 'Since when it is watched, milliseconds of crm.monotonic_ms(): a provider that does not know it yet is believed only later';
+COMMENT ON COLUMN crm.message_watch.since IS 'Since when it is watched, business clock';
+
+CREATE TABLE crm.message_price
+(
+	message_id bigint NOT NULL,
+	at timestamptz NOT NULL DEFAULT crm.clock(),
+	integration_id bigint NOT NULL,
+	parts integer,
+	price numeric,
+	currency text
+) PARTITION BY RANGE (at);
+COMMENT ON TABLE crm.message_price IS 'What a provider took for a message, where it tells; append-only, partitioned by month. The sums of a day are in crm.integration_spending';
+COMMENT ON COLUMN crm.message_price.message_id IS 'Message (crm.message.id)';
+COMMENT ON COLUMN crm.message_price.at IS 'When the provider told it, business clock';
+COMMENT ON COLUMN crm.message_price.integration_id IS 'Integration that carried it (crm.integration.id)';
+COMMENT ON COLUMN crm.message_price.parts IS 'Parts that the provider billed';
+COMMENT ON COLUMN crm.message_price.price IS 'Price of the whole message, in currency';
+COMMENT ON COLUMN crm.message_price.currency IS 'Setting currency of the integration';

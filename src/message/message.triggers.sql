@@ -46,3 +46,7 @@ COMMENT ON TRIGGER append_only ON crm.template_version IS 'Versions stay as they
 CREATE TRIGGER point_verified AFTER INSERT ON crm.message_result
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.point_verified();
 COMMENT ON TRIGGER point_verified ON crm.message_result IS 'An address at which a message arrived is a good one';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.message_price
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.message_price IS 'What was paid stays';
