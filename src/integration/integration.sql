@@ -128,7 +128,7 @@ $$;
 COMMENT ON FUNCTION crm.secret_value(bigint, text) IS 'A secret of an integration, from its row or read from its file at this moment; NULL when there is none. For couriers, and for a kind''s functions while they are called for this integration. Errors: 42501, those of crm.secret_file.';
 
 CREATE OR REPLACE FUNCTION crm.set_secret(integration text, secret text, name text DEFAULT 'secret') RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
 	target bigint := (SELECT i.id FROM crm.integration i WHERE i.name = $1);
@@ -314,7 +314,7 @@ COMMENT ON FUNCTION crm.register_reply_rule(text, text, integer, integer, intege
 -- ---- integrations ----------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.add_integration(name text, kind text, url text, settings jsonb DEFAULT '{}', secret text DEFAULT NULL) RETURNS bigint
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
 	chosen crm.integration_kind;
@@ -579,7 +579,7 @@ $$;
 COMMENT ON FUNCTION crm.listen(integer, text) IS 'Switches the listener of this database on at a port of the loopback address (or another address), or off by NULL. The change works after commit. Error 22023.';
 
 CREATE OR REPLACE FUNCTION crm.add_route(integration text, name text, function text, methods text[] DEFAULT '{GET,POST}', max_body_bytes integer DEFAULT 1048576) RETURNS text
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
 	target bigint := (SELECT i.id FROM crm.integration i WHERE i.name = $1);

@@ -153,6 +153,7 @@ sub smtp
 			my $word = $1;
 			if ($word eq '') { print $c "334 \r\n"; $word = <$c> // ''; $said .= $word }
 			my $plain = decode_base64($word);
+			$self->note('login', '', '', $word);
 			if ($how =~ /^(?:echo|status)/)
 			{
 				$plain =~ tr/\0/ /;
