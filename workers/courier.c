@@ -1100,7 +1100,7 @@ settle_lane(CrmLane *lane, int64 now)
 					(errcode(refusal.sqlerrcode),
 					 errmsg("reply to request " INT64_FORMAT " of integration " INT64_FORMAT " could not be kept: %s",
 							t->ref, lane->integration, refusal.message),
-					 errdetail("Its settle had failed with %s: %s", failure.sqlstate, failure.message),
+					 errdetail("Its settle had failed with %s.", failure.sqlstate),
 					 errhint("The request counts as uncertain after the courier's next start."),
 					 errhidestmt(true), errhidecontext(true)));
 			/* the mark in the flight file stays: the next courier reports it */

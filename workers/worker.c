@@ -91,6 +91,7 @@ static void worker_tick(void);
 static void worker_settings(void);
 static Oid	find_extension(void);
 static bool is_transient(int sqlerrcode);
+static bool may_quote_data(int sqlerrcode);
 static void keep_failure(ErrorData *error, CrmFailure *failure);
 
 int64
@@ -240,6 +241,11 @@ worker_settings(void)
 		{"jit", "off"},
 		{"application_name", ""},
 		{"max_parallel_workers_per_gather", "0"},
+		/* plans hold what they were made for: passwords, letters */
+		{"auto_explain.log_min_duration", "-1"},
+		{"debug_print_parse", "off"},
+		{"debug_print_rewritten", "off"},
+		{"debug_print_plan", "off"},
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
@@ -362,6 +368,18 @@ crm_worker_run(const char *activity, int limit_ms, CrmWork work, void *arg,
 }
 
 /*
+ * Errors whose words quote the offending value: what a service said, perhaps
+ * our own password.  crm.rejected has them, masked.
+ */
+static bool
+may_quote_data(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PLPGSQL_ERROR;
+}
+
+/*
  * Keep what the caller needs, and log one line in bounded number.  No context
  * and no statement: they may carry data.
  */
@@ -392,8 +410,9 @@ keep_failure(ErrorData *error, CrmFailure *failure)
 	}
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
-			 errmsg("%s: transaction failed with %s: %s", worker_name,
-					failure->sqlstate, failure->message),
+			 errmsg("%s: transaction failed with %s: %s", worker_name, failure->sqlstate,
+					may_quote_data(error->sqlerrcode) ? "the value that it was about is kept out of the log" :
+					failure->message),
 			 log_suppressed > 0 ?
 			 errdetail("%d more since the last such line.", log_suppressed) : 0,
 			 errhidestmt(true), errhidecontext(true)));
