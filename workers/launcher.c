@@ -581,7 +581,9 @@ tend(int index, bool is_wanted, const char *setting, Oid role, bool poked)
 			strlcpy(slot->detail, "role crm_courier does not exist", CRM_DETAIL_LEN);
 			wait = 5000;
 		}
-		else if (slot->not_before > now)
+		/* further ahead than any back-off: the wall clock was set back */
+		else if (slot->not_before > now &&
+				 TimestampDifferenceMilliseconds(now, slot->not_before) <= BACKOFF_MAX_MS)
 			wait = TimestampDifferenceMilliseconds(now, slot->not_before) + 1;
 		else
 		{

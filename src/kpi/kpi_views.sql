@@ -267,7 +267,7 @@ CREATE OR REPLACE VIEW crm_bi.notice_latency WITH (security_invoker = true) AS
 	FROM crm.message_body b
 	JOIN crm.fact_trip_fix e ON e.id = b.event_id AND e.known_at = b.event_known_at
 	LEFT JOIN crm.rule u ON u.id = b.rule_id
-	LEFT JOIN LATERAL (SELECT min(x.at) AS sent_at FROM crm.message_attempt x WHERE x.message_id = b.id AND x.outcome = 'sent' AND x.at >= b.queued_at) a ON true;
+	LEFT JOIN LATERAL (SELECT min(x.at) AS sent_at FROM crm.message_attempt x WHERE x.message_id = b.id AND x.outcome = 'sent' AND x.at >= b.queued_at - interval '1 day') a ON true;
 COMMENT ON VIEW crm_bi.notice_latency IS 'How long a notice about a vehicle took, from the fix that proved it to the provider; live (claim 65). In the business clock. The median and the 95th percentile: percentile_cont(0.95) WITHIN GROUP (ORDER BY total_s).';
 COMMENT ON COLUMN crm_bi.notice_latency.message_id IS 'crm.message.id';
 COMMENT ON COLUMN crm_bi.notice_latency.business_date IS 'Day on which it was queued, plant''s zone';

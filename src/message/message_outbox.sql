@@ -518,15 +518,15 @@ BEGIN
 	END IF;
 
 	PERFORM pg_advisory_xact_lock(hashtext('crm.message_report'), hashint8(m.id));
-	SELECT r.state INTO ended FROM crm.message_result r WHERE r.message_id = m.id AND r.at >= m.queued_at;
-	IF ended = state OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome = 'report' AND a.at >= m.queued_at
+	SELECT r.state INTO ended FROM crm.message_result r WHERE r.message_id = m.id AND r.at >= m.queued_at - interval '1 day';
+	IF ended = state OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome = 'report' AND a.at >= m.queued_at - interval '1 day'
 			AND a.words IS NOT DISTINCT FROM left(concat_ws(': ', message_told.state, NULLIF(message_told.words, '')), 2000)) THEN
 		RETURN true;					-- told before
 	END IF;
 	INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, provider_id, words)
 	SELECT m.id, COALESCE(max(a.attempt), 1), 'report', m.integration_id, left(message_told.provider_id, 200),
 		left(concat_ws(': ', message_told.state, NULLIF(message_told.words, '')), 2000)
-	FROM crm.message_attempt a WHERE a.message_id = m.id AND a.at >= m.queued_at;
+	FROM crm.message_attempt a WHERE a.message_id = m.id AND a.at >= m.queued_at - interval '1 day';
 	IF ended IS NULL AND state <> 'sent' THEN
 		INSERT INTO crm.message_result (message_id, state, reported_at, provider_id, words)
 		VALUES (m.id, message_told.state, moment, left(message_told.provider_id, 200), left(message_told.words, 2000))
@@ -738,6 +738,7 @@ COMMENT ON FUNCTION crm.flight_rotate() IS 'Empties the older flight table by TR
 
 -- What people see -----------------------------------------------------------------------------
 
+-- Attempts and results are looked for from a day before their message on: the wall clock may have been set back.
 CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 	SELECT b.id,
 		CASE WHEN r.state IS NOT NULL THEN r.state
@@ -758,9 +759,9 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 		COALESCE(d.due_at, b.not_before) AS not_before, b.expires_at, COALESCE(a.attempt, 0) AS attempts, b.integration_id, b.sandbox, b.queued_by
 	FROM crm.message_body b
 	LEFT JOIN LATERAL (SELECT x.state, x.at, x.reported_at, x.provider_id, x.words FROM crm.message_result x
-		WHERE x.message_id = b.id AND x.at >= b.queued_at LIMIT 1) r ON true
+		WHERE x.message_id = b.id AND x.at >= b.queued_at - interval '1 day' LIMIT 1) r ON true
 	LEFT JOIN LATERAL (SELECT x.attempt, x.outcome, x.at, x.provider_id, x.words FROM crm.message_attempt x
-		WHERE x.message_id = b.id AND x.at >= b.queued_at AND x.outcome <> 'report' ORDER BY x.attempt DESC, x.at DESC LIMIT 1) a ON true
+		WHERE x.message_id = b.id AND x.at >= b.queued_at - interval '1 day' AND x.outcome <> 'report' ORDER BY x.attempt DESC, x.at DESC LIMIT 1) a ON true
 	LEFT JOIN crm.message_delayed d ON d.message_id = b.id
 	LEFT JOIN crm.rule u ON u.id = b.rule_id;
 COMMENT ON VIEW crm.message IS 'Messages and what became of them. States: queued, sending (in a courier''s hands), sent, delivered, undelivered, failed, expired, cancelled, uncertain (left, and no answer came)';
