@@ -294,3 +294,6 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- Couriers that had left for another version come back at once.
+SELECT crm.poke_launcher();
