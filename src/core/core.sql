@@ -161,7 +161,8 @@ BEGIN
 		IF to_regclass('crm.' || quote_ident(name)) IS NULL THEN
 			-- Another session may be making it: the loser finds it made.
 			PERFORM pg_advisory_xact_lock('crm.partitioned'::regclass::oid::integer, hashtext(name));
-			IF to_regclass('crm.' || quote_ident(name)) IS NULL THEN
+			-- (asked of the table: what the name lookup remembers may be older than the lock)
+			IF NOT EXISTS (SELECT FROM pg_class c WHERE c.relname = name AND c.relnamespace = 'crm'::regnamespace) THEN
 				EXECUTE format('CREATE TABLE crm.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE)',
 					name, make_partitions.parent);
 				EXECUTE format('COMMENT ON TABLE crm.%I IS %L', name, format('Part of %s; reach it through that name.', make_partitions.parent));

@@ -954,6 +954,9 @@ DECLARE
 	state text;
 	words text;
 BEGIN
+	IF NOT crm.guard() THEN
+		RETURN; -- it may be a restore that is under way
+	END IF;
 	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'maintain' ORDER BY h.position LOOP
 		BEGIN
 			EXECUTE format('SELECT %s()', hook.function);
@@ -966,7 +969,7 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.courier_idle(bigint) IS 'Runs the hooks maintain f(), at most once in ten seconds; one that fails stops no other and stands in crm.rejected.';
+COMMENT ON FUNCTION crm.courier_idle(bigint) IS 'Runs the hooks maintain f(), at most once in ten seconds; one that fails stops no other and stands in crm.rejected. Nothing in a database that nobody has activated.';
 
 -- ---- hooks -----------------------------------------------------------------------------------------
 

@@ -24,6 +24,15 @@ is($node->safe_psql('postgres', q{SELECT setconfig::text FROM pg_db_role_setting
 	'{crm.courier=on}', 'with its mark, so that a courier does come');
 silent($node, $ledger, qr/^warning: This database does not act: never activated, or restored from a dump/, 'plant');
 
+# a courier that comes while the restore is under way touches nothing: what it made would be in its way
+$node->safe_psql('postgres', 'CREATE DATABASE half');
+$node->safe_psql('postgres', 'ALTER DATABASE half SET crm.courier = on');
+$node->safe_psql('half', 'CREATE EXTENSION crm CASCADE');
+ok(wait_for(10, sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'crm courier' AND datname = 'half'}) eq '1' }), 'a courier comes to a database that has the mark');
+sleep 2;
+is($node->safe_psql('half', q{SELECT count(*) FROM pg_class WHERE relispartition AND relnamespace = 'crm'::regnamespace}), '0', 'it keeps no house there before somebody activates it');
+$node->safe_psql('postgres', 'DROP DATABASE half');
+
 speaks($node, $ledger, 'plant');
 speaks($node, $ledger, 'twin');
 is($node->safe_psql('original', 'SELECT crm.mode()'), 'off', 'the original, renamed, is what it was');
