@@ -74,8 +74,8 @@ typedef struct Binding
 	char		system[24];		/* system identifier, decimal */
 	int32		timeline;
 	char		machine[MACHINE_LEN];	/* /etc/machine-id, or the host name where there is none */
-	char		directory[DIRECTORY_LEN];	/* device:inode of the data directory, inode and birth of
-											 * its PG_VERSION */
+	char		directory[DIRECTORY_LEN];	/* device:inode of the data directory, inode and birth
+											 * of its PG_VERSION */
 	Oid			database;
 } Binding;
 
