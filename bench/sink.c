@@ -13,11 +13,15 @@
  *	  /slow		the answer comes after DELAY_MS
  *	  /close	the connection is closed after the request, without a reply
  *	  /half		half a reply, then closed
+ *	  /begin	the first bytes of a reply, then nothing, the connection stays
+ *	  /stall	the body is not read, the connection stays; not counted
+ *	  /deny		503 the first time that its id comes
  *	  /big		a reply of 20 MB
  *	  /count	the number of requests so far, which is not counted
  *	  anything else: 200 with the body "ok"
  * With LOG, the id of each counted request (its query or the digits of its
- * body up to 63 bytes) and the microsecond of its first byte are appended.
+ * body up to 63 bytes) and the microsecond of its first byte are appended;
+ * for /stall a line "part", id, microsecond.
  * As an SMTP server it takes every letter and keeps none.
  *
  *-------------------------------------------------------------------------
@@ -54,6 +58,8 @@ typedef struct Conn
 } Conn;
 
 static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+static const char denied[] = "HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno";
+static int	epoll;
 static uint64_t requests = 0;
 static int	delay_ms = 100;
 static bool smtp = false;
@@ -106,7 +112,7 @@ answer_big(Conn *c)
 }
 
 static void
-note(const char *request, size_t head, const char *body, size_t body_length)
+note(const char *what, const char *request, size_t head, const char *body, size_t body_length)
 {
 	const char *end = memchr(request, '\r', head);
 	const char *query = end ? memchr(request, '?', end - request) : NULL;
@@ -126,8 +132,29 @@ note(const char *request, size_t head, const char *body, size_t body_length)
 			id[n++] = body[i];
 	}
 	id[n] = '\0';
-	fprintf(log_file, "%s %lld\n", id, (long long) now_us());
+	fprintf(log_file, "%s%s %lld\n", what, id, (long long) now_us());
 	fflush(log_file);
+}
+
+/* whether this is the first request with its query to /deny; remembers a few */
+static bool
+first_time(const char *request, size_t head)
+{
+	static uint64_t known[1024];
+	static int	count = 0;
+	const char *end = memchr(request, '\r', head);
+	uint64_t	hash = 14695981039346656037u;
+
+	for (; end != NULL && request < end; request++)
+		hash = (hash ^ (unsigned char) *request) * 1099511628211u;
+	for (int i = 0; i < count; i++)
+	{
+		if (known[i] == hash)
+			return false;
+	}
+	if (count < 1024)
+		known[count++] = hash;
+	return true;
 }
 
 static bool
@@ -232,6 +259,12 @@ take(Conn *c)
 	if (field != NULL)
 		body = strtoul(field + 17, NULL, 10);
 	here = c->length - head < body ? c->length - head : body;
+	if (path_is(c->in, head, "/stall"))
+	{
+		note("part ", c->in, head, "", 0);
+		epoll_ctl(epoll, EPOLL_CTL_DEL, c->fd, NULL);
+		return false;
+	}
 	if (here < body && head + body <= IN_SIZE)
 		return false;
 
@@ -248,7 +281,7 @@ take(Conn *c)
 	else
 	{
 		requests++;
-		note(c->in, head, c->in + head, here);
+		note("", c->in, head, c->in + head, here);
 		if (path_is(c->in, head, "/hang"))
 			;
 		else if (path_is(c->in, head, "/slow"))
@@ -268,6 +301,10 @@ take(Conn *c)
 			answer(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", 44);
 			c->closed = true;
 		}
+		else if (path_is(c->in, head, "/begin"))
+			answer(c, ok, sizeof(ok) - 2);
+		else if (path_is(c->in, head, "/deny") && first_time(c->in, head))
+			answer(c, denied, sizeof(denied) - 1);
 		else if (path_is(c->in, head, "/big"))
 			answer_big(c);
 		else if (here < body)
@@ -289,9 +326,9 @@ main(int argc, char **argv)
 	struct epoll_event events[256];
 	struct rlimit limit;
 	int			listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int			epoll = epoll_create1(EPOLL_CLOEXEC);
 	int			on = 1;
 
+	epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (argc < 2)
 	{
 		fprintf(stderr, "usage: sink PORT [DELAY_MS [LOG]]\n");

@@ -50,6 +50,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "core/stop.h"
 #include "workers/loop.h"
 #include "workers/transport.h"
 #include "workers/worker.h"
@@ -223,6 +224,7 @@ crm_courier_main(Datum main_arg)
 	generation = crm_flight_open(crm_worker_slot->database, crm_worker_slot->number, found,
 								 &taken.count);
 	crm_worker_slot->generation = generation;
+	CRM_STOP("start: flight file read");
 	while (!crm_worker_run("start", *crm_worker->claim_timeout_ms, start_work, &taken, &failure))
 	{
 		if (!failure.transient || crm_worker_slot->leave != CRM_LEAVE_NO)
@@ -233,7 +235,9 @@ crm_courier_main(Datum main_arg)
 		(void) crm_loop_serve(START_AGAIN_MS);
 		(void) crm_worker_turn();
 	}
+	CRM_STOP("start: after commit");
 	crm_flight_begin();
+	CRM_STOP("start: flight file clean");
 	for (int i = 0; i < taken.count; i++)
 	{
 		if (found[i].integrations == NULL)
@@ -302,6 +306,7 @@ crm_courier_main(Datum main_arg)
 			((done == 0 && waiting == 0) || now >= idle_at + IDLE_OVERDUE_MS))
 		{
 			(void) crm_worker_run("maintain", IDLE_LIMIT_MS, idle_work, NULL, &failure);
+			CRM_STOP("maintain: after commit");
 			idle_at = crm_worker_ms() + IDLE_EVERY_MS;
 		}
 
@@ -371,6 +376,7 @@ start_work(void *arg)
 		execute(plan(&start_plan, "SELECT crm.courier_start($1, $2, $3, $4, $5)", 5, types),
 				values, NULL, SPI_OK_SELECT);
 	}
+	CRM_STOP("start: before commit");
 }
 
 /* ---- lanes --------------------------------------------------------------- */
@@ -549,6 +555,7 @@ claim(int64 now)
 		crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, failure.message);
 		return;
 	}
+	CRM_STOP("claim: after commit");
 	if (claim_failures > 0)
 		crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, "");
 	claim_failures = 0;
@@ -753,6 +760,7 @@ claim_work(void *arg)
 	claimed->mode = Max(claimed->mode, claimed->mode_after);
 
 	claimed->wait_ms = ask_wait();
+	CRM_STOP("claim: before commit");
 }
 
 /*
@@ -844,6 +852,7 @@ start_waiting(void)
 		lane->running++;
 		running++;
 		t->flight = flight;
+		CRM_STOP("send: place reserved");
 		if (!crm_transfer_start(t))
 			finished(t);
 	}
@@ -863,6 +872,7 @@ finished(CrmTransfer *t)
 	if (done++ == 0)
 		done_since = crm_worker_ms();
 	done_bytes += t->head.length + t->reply.length;
+	CRM_STOP("reply: whole");
 }
 
 static void
@@ -1106,6 +1116,7 @@ settle_lane(CrmLane *lane, int64 now)
 			/* the mark in the flight file stays: the next courier reports it */
 			t->flight = -1;
 		}
+		CRM_STOP("reject: after commit");
 		forget_done(t);
 	}
 	lane->settle_singly = false;
@@ -1121,6 +1132,7 @@ settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure)
 
 	if (!crm_worker_run("settle", settle_limit(), settle_work, &batch, failure))
 		return false;
+	CRM_STOP("settle: after commit");
 
 	/* a kind may have asked to be called again at once */
 	if (claim_failures == 0)
@@ -1245,6 +1257,7 @@ settle_work(void *arg)
 	execute(plan(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types),
 			values, NULL, SPI_OK_SELECT);
 	batch->wait_ms = ask_wait();
+	CRM_STOP("settle: before commit");
 }
 
 static void
@@ -1264,6 +1277,7 @@ reject_work(void *arg)
 	values[3] = CStringGetTextDatum(rejection->failure->message);
 	execute(plan(&reject_plan, "SELECT crm.courier_reject($1, $2, $3, $4)", 4, types),
 			values, NULL, SPI_OK_SELECT);
+	CRM_STOP("reject: before commit");
 }
 
 static void
@@ -1274,4 +1288,5 @@ idle_work(void *arg)
 
 	execute(plan(&idle_plan, "SELECT crm.courier_idle($1)", 1, types), values, NULL,
 			SPI_OK_SELECT);
+	CRM_STOP("maintain: before commit");
 }

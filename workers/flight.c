@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "core/slots.h"
+#include "core/stop.h"
 #include "workers/transport.h"
 
 #define FLIGHT_DIRECTORY	"crm_flight"
@@ -274,6 +275,7 @@ crm_flight_begin(void)
 		file->header->magic = 0;
 		pg_memory_barrier();
 		memset(file->places, 0, FLIGHT_PLACES * sizeof(FlightPlace));
+		CRM_STOP("start: flight file half clean");
 		memcpy((char *) file->header + sizeof(uint64), (char *) &file->fresh + sizeof(uint64),
 			   sizeof(FlightHeader) - sizeof(uint64));
 		pg_memory_barrier();
@@ -314,12 +316,15 @@ crm_flight_mark(int place, int64 integration, int64 ref)
 
 	if (place < 0)
 		return;
+	CRM_STOP("send: before the mark");
 	p = &mine->places[place];
 	p->integration = integration;
 	p->ref = ref;
 	pg_write_barrier();
+	CRM_STOP("send: half a mark");
 	p->mark = place_check(integration, ref, mine->fresh.generation);
 	pg_write_barrier();
+	CRM_STOP("send: after the mark");
 }
 
 void
@@ -329,6 +334,7 @@ crm_flight_clear(int place)
 		return;
 	mine->places[place].mark = 0;
 	free_places[free_count++] = place;
+	CRM_STOP("settle: a mark cleared");
 }
 
 /*

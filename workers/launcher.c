@@ -62,6 +62,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "core/stop.h"
 #include "workers/transport.h"
 #include "workers/worker.h"
 
@@ -515,6 +516,8 @@ tend(int index, bool is_wanted, const char *setting, Oid role, bool poked)
 	bool		do_start = false;
 	pid_t		pid;
 
+	if (slot->state == CRM_WORKER_RESTING && slot->started != 0)
+		CRM_STOP("launcher: a worker has ended");
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 
 	/* registered, and the postmaster has given it up, or nobody knows of it */
@@ -627,9 +630,11 @@ start(int index)
 	if (handles[index])
 		pfree(handles[index]);
 	handles[index] = NULL;
+	CRM_STOP("launcher: before it registers a worker");
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	started = RegisterDynamicBackgroundWorker(&worker, &handles[index]);
 	MemoryContextSwitchTo(old);
+	CRM_STOP("launcher: after it registered a worker");
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	if (started)

@@ -59,6 +59,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "core/stop.h"
 #include "workers/loop.h"
 #include "workers/sha256.h"
 #include "workers/worker.h"
@@ -1070,7 +1071,10 @@ answer_batch(Batch *batch)
 	CrmFailure	failure;
 
 	if (crm_worker_run("answering requests", BATCH_LIMIT_MS, answer_work, batch, &failure))
+	{
+		CRM_STOP("report: after commit");
 		return;
+	}
 
 	for (int i = 0; i < batch->count; i++)
 	{
@@ -1166,6 +1170,7 @@ answer_work(void *arg)
 					   SPI_processed, batch->count));
 	for (int i = 0; i < batch->count; i++)
 		keep_answer(batch->requests[i], SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	CRM_STOP("report: before commit");
 }
 
 /*

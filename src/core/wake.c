@@ -23,6 +23,7 @@
 
 #include "core/core.h"
 #include "core/slots.h"
+#include "core/stop.h"
 
 /* A wish of this transaction: the outermost nesting level that has it, 0 for none. */
 typedef struct Wish
@@ -69,10 +70,18 @@ at_xact_event(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (wake_wish.level > 0)
+				CRM_STOP("queue: before commit");
+			return;
 		case XACT_EVENT_COMMIT:
 			crm_clock_at_end(true);
 			if (wake_wish.level > 0)
+			{
+				CRM_STOP("queue: after commit, before the latch");
 				crm_slots_wake(MyDatabaseId);
+				CRM_STOP("queue: after the latch");
+			}
 			if (poke_wish.level > 0)
 				crm_slots_poke_launcher();
 			break;

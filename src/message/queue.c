@@ -49,6 +49,7 @@
 #include "utils/timestamp.h"
 
 #include "core/core.h"
+#include "core/stop.h"
 
 #define LANES 3
 #define READ_AHEAD 4096			/* messages read beyond what is wanted now */
@@ -175,6 +176,7 @@ Datum
 crm_message_next_id(PG_FUNCTION_ARGS)
 {
 	Oid			sequence = crm_table("message_number");
+	int64		number;
 
 	if (!OidIsValid(sequence))
 		ereport(ERROR,
@@ -182,7 +184,9 @@ crm_message_next_id(PG_FUNCTION_ARGS)
 				 errmsg("sequence crm.message_number is not there"),
 				 errhint("CREATE EXTENSION crm makes it.")));
 	(void) GetTopTransactionId();
-	PG_RETURN_INT64(nextval_internal(sequence, false));
+	number = nextval_internal(sequence, false);
+	CRM_STOP("queue: a number drawn");
+	PG_RETURN_INT64(number);
 }
 
 Datum
@@ -327,6 +331,9 @@ crm_message_queue_pick(PG_FUNCTION_ARGS)
 			rules[n_rules++] = item->rule;
 	}
 
+	if (pick.count > 0)
+		CRM_STOP("claim: picked");
+
 	/* what is still in a ring was seen but not handed out */
 	for (int n = 0; n < LANES; n++)
 	{
@@ -383,6 +390,7 @@ crm_message_queue_leased(PG_FUNCTION_ARGS)
 	begin_change();
 	for (int i = 0; i < n; i++)
 		note_lease(lease, ids[i], integration, ((int32 *) ARR_DATA_PTR(tries))[i]);
+	CRM_STOP("claim: leased");
 	PG_RETURN_VOID();
 }
 

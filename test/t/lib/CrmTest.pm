@@ -11,11 +11,11 @@ our @EXPORT = qw(crm_node wait_for tree);
 # The folder of the project's test material.
 sub tree { return $ENV{CRM_TREE} // "$ENV{PWD}" }
 
-# crm_node(NAME, activate => 'live'|undef, conf => "…", database => 'plant'): a running cluster.
+# crm_node(NAME, activate => 'live'|undef, conf => "…", database => 'plant', install_path => …): a running cluster.
 sub crm_node
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, $opt{install_path} ? (install_path => $opt{install_path}) : ());
 	my $database = $opt{database} // 'plant';
 
 	$node->init(%{ $opt{init} // {} });
