@@ -14,7 +14,7 @@ use Time::HiRes qw(time sleep);
 sub new
 {
 	my ($class, $name, %opt) = @_;
-	my $self = bless { sink => CrmSink->new(delay => $opt{delay} // 20), seen => 0, came => {}, part => {} }, $class;
+	my $self = bless { sink => CrmSink->new(delay => $opt{delay} // 20), seen => 0, came => {}, at => {}, part => {} }, $class;
 	my $node = $self->{node} = crm_node($name, install_path => $opt{install_path},
 		conf => "restart_after_crash = on\nmax_connections = 30\nshared_buffers = 16MB\n" . ($opt{conf} // ''));
 	my $url = $self->{sink}->url;
@@ -45,7 +45,7 @@ sub processes
 		open my $fh, '<', "$dir/cmdline" or next;
 		my $title = do { local $/; <$fh> } // next;
 		my ($pid) = $dir =~ /(\d+)$/;
-		my $what = $title =~ /^postgres: (?:\S+: )?(crm \w+)/ ? $1 : $title =~ /^postgres: (\w+) plant \[local\]/ ? 'backend' :
+		my $what = $title =~ /^postgres: (?:\S+: )?(crm \w+)/ ? $1 : $title =~ /^postgres: (?:\S+: )?\w+ plant \[local\]/ ? 'backend' :
 		  $title =~ /^postgres: / ? 'other' : 'postmaster';
 		push @{ $found{$what} }, $pid;
 	}
@@ -175,7 +175,7 @@ sub came
 	{
 		last if $line !~ /\n$/;
 		$self->{seen} += length $line;
-		if ($line =~ /^(\d+) \d+$/) { $self->{came}{$1}++ }
+		if ($line =~ /^(\d+) (\d+)$/) { $self->{came}{$1}++; push @{ $self->{at}{$1} }, $2 / 1e6 }
 		elsif ($line =~ /^part (\d+) /) { $self->{part}{$1}++ }
 	}
 	return $self->{came};
