@@ -1,5 +1,5 @@
 # A cluster to kill in, its provider's double and the ledger that is compared afterwards: for 115, 116 and 117.
-#   my $k = CrmKill->new('name', conf => "…", install_path => …, delay => ms);
+#   my $k = CrmKill->new('name', conf => "…", install_path => …, delay => ms, timeout => ms, node => …);
 # Two integrations of the kind ledger_http to one double: "hold" and "resend", called after their setting
 # on_unknown. The double keeps what came by itself, is never told what to expect, and never asked by the server.
 package CrmKill;
@@ -15,7 +15,7 @@ sub new
 {
 	my ($class, $name, %opt) = @_;
 	my $self = bless { sink => CrmSink->new(delay => $opt{delay} // 20), seen => 0, came => {}, at => {}, part => {} }, $class;
-	my $node = $self->{node} = crm_node($name, install_path => $opt{install_path},
+	my $node = $self->{node} = $opt{node} // crm_node($name, install_path => $opt{install_path},
 		conf => "restart_after_crash = on\nmax_connections = 30\nshared_buffers = 16MB\n" . ($opt{conf} // ''));
 	my $url = $self->{sink}->url;
 	my $timeout = $opt{timeout} // 30000;
@@ -26,7 +26,7 @@ sub new
 			  . "'{\"on_unknown\": \"$how\", \"max_in_flight\": 16, \"retry_ms\": 20, \"retry_max_ms\": 100, \"timeout_ms\": $timeout}')");
 	}
 	$self->{data} = $node->data_dir;
-	mkdir "$self->{data}/crm_stops";
+	mkdir "$self->{data}/crm_stops" if -d $self->{data};
 	$self->{database} = $node->safe_psql('plant', 'SELECT oid FROM pg_database WHERE datname = current_database()');
 	return $self;
 }
