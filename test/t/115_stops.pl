@@ -209,8 +209,9 @@ sub try_one
 		}
 		elsif ($target ne 'there')
 		{
-			# the launcher starts couriers: one may not be there yet
-			wait_for(2, sub { $victim = $k->pid("crm $target") });
+			# while the launcher is held no courier may be there: then the listener
+			wait_for(0.3, sub { $victim = $k->pid("crm $target") });
+			$victim //= $k->pid('crm listener');
 		}
 		push @wrong, "no $target to kill" if !$victim;
 		kill 'KILL', $victim if $victim;

@@ -64,7 +64,7 @@ my %act = (
 	'postmaster, kill -9' => sub { return $k->kill_postmaster },
 	'immediate stop' => sub { $node->stop('immediate'); my $took = $k->orphans(3); $node->start; return $took },
 	'courier, SIGTERM' => sub { kill 'TERM', $_[0]; return 'term' },
-	'courier, pg_terminate_backend' => sub { return defined $k->ask("SELECT pg_terminate_backend($_[0])") ? 'term' : undef });
+	'courier, pg_terminate_backend' => sub { my $pid = $_[0]; return wait_for(5, sub { defined $k->ask("SELECT pg_terminate_backend($pid)") }) ? 'term' : undef });
 my @kinds = sort keys %act;
 my (%kills, @moments);
 my ($slowest, $outlived, $stuck, $done) = (0, 0, 0, 0);

@@ -64,7 +64,7 @@ $k->ask("SELECT crm.integration_retry(i) FROM unnest('{hold,resend}'::text[]) i"
 ok($k->ended($after, 20), 'when it is there again they go');
 my ($n) = $k->compare($after);
 is("$n->{accepted} $n->{lost} $n->{repeated} $n->{unclear}", '10 0 0 0', 'once each, without doubt');
-$k->ask("SELECT crm.add_integration('nowhere', 'ledger_http', 'http://nowhere.invalid', '{\"retry_ms\": 50}')");
+$k->ask("SELECT crm.add_integration('nowhere', 'x_ledger', 'http://nowhere.invalid', '{\"retry_ms\": 50}')");
 $after = $k->ask('SELECT max(id) FROM crm.message_body');
 $k->ask("SELECT crm.send('ledger', 'r', 'text', integration => 'nowhere')");
 ok(wait_for(10, sub { ($words->() // '') eq 'resolve queued' }), 'a name that does not resolve') or diag $words->();

@@ -39,5 +39,5 @@ END $$;
 
 GRANT USAGE ON SCHEMA ledger TO crm_courier, crm_owner;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO crm_courier, crm_owner;
-SELECT crm.register_kind('ledger_http', 'ledger.next', 'ledger.take', channel => 'ledger', description_en => 'test material',
-	description_ru => 'для испытаний', defaults => '{"timeout_ms": 30000, "retry_ms": 50, "retry_max_ms": 200}');
+SELECT crm.register_kind('x_ledger', 'ledger.next', 'ledger.take', channel => 'ledger', description_en => 'test material',
+	description_ru => 'для испытаний', defaults => '{"timeout_ms": 30000, "retry_ms": 20, "retry_max_ms": 100, "on_unknown": "resend"}');

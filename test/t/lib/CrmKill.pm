@@ -1,7 +1,7 @@
 # A cluster to kill in, its provider's double and the ledger that is compared afterwards: for 115, 116 and 117.
 #   my $k = CrmKill->new('name', conf => "…", install_path => …, delay => ms, timeout => ms, node => …);
-# Two integrations of the kind ledger_http to one double: "hold" and "resend", called after their setting
-# on_unknown. The double keeps what came by itself, is never told what to expect, and never asked by the server.
+# Two integrations of the kind x_ledger to one double: "hold" has the setting on_unknown of that name, "resend"
+# none: the kind's defaults say so. The double keeps what came by itself, is never told what to expect, and never asked by the server.
 package CrmKill;
 use strict;
 use warnings;
@@ -22,8 +22,8 @@ sub new
 	$node->safe_psql('plant', slurp_file(tree() . '/test/data/ledger_http/kind.sql'));
 	foreach my $how (qw(hold resend))
 	{
-		$node->safe_psql('plant', "SELECT crm.add_integration('$how', 'ledger_http', '$url', "
-			  . "'{\"on_unknown\": \"$how\", \"max_in_flight\": 16, \"retry_ms\": 20, \"retry_max_ms\": 100, \"timeout_ms\": $timeout}')");
+		$node->safe_psql('plant', "SELECT crm.add_integration('$how', 'x_ledger', '$url', "
+			  . "'{\"max_in_flight\": 16, \"timeout_ms\": $timeout" . ($how eq 'hold' ? ', "on_unknown": "hold"}' : '}') . "')");
 	}
 	$self->{data} = $node->data_dir;
 	mkdir "$self->{data}/crm_stops" if -d $self->{data};
