@@ -197,7 +197,7 @@ BEGIN
 			('table',    'crm.message_attempt',             'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.message_skip',                'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.rule',                        'SELECT',                      'crm_manager, crm_head, crm_director'),
-			('table',    'crm.rule',                        'INSERT (code, event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind, priority, delay, expires_after, throttle_count, throttle_interval, enabled, switched), UPDATE (event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind, priority, delay, expires_after, throttle_count, throttle_interval, enabled, switched), DELETE', 'crm_head'),
+			('table',    'crm.rule',                        'INSERT (code, event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind, priority, delay, expires_after, throttle_count, throttle_interval, fallback, enabled, switched), UPDATE (event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind, priority, delay, expires_after, throttle_count, throttle_interval, fallback, enabled, switched), DELETE', 'crm_head'),
 			('table',    'crm.rule_version',                'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.template',                    'SELECT',                      'crm_manager, crm_head, crm_director'),
 			('table',    'crm.template',                    'INSERT (code, channel, language, subject, body, html), UPDATE (subject, body, html), DELETE', 'crm_head'),

@@ -160,7 +160,8 @@ COMMENT ON FUNCTION crm.template_keep() IS 'Keeps every version of a template''s
 CREATE OR REPLACE FUNCTION crm.rule_definition(rule crm.rule) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
-	SELECT to_jsonb($1) - ARRAY['id', 'version', 'switched', 'broken', 'shipped', 'shipped_hash', 'edited_at', 'author']
+	SELECT to_jsonb($1) - ARRAY['id', 'version', 'switched', 'broken', 'shipped', 'shipped_hash', 'edited_at', 'author',
+		CASE WHEN $1.fallback IS NULL THEN 'fallback' ELSE 'id' END]
 $$;
 COMMENT ON FUNCTION crm.rule_definition(crm.rule) IS 'What a rule says, without its switch and its history';
 
@@ -236,6 +237,9 @@ BEGIN
 	IF rule.truth IS NOT NULL THEN
 		PERFORM crm.expression_check('truth', rule.truth);
 	END IF;
+	IF rule.fallback IS NOT NULL THEN
+		PERFORM crm.chain_check(format('rule "%s"', rule.code), rule.fallback, rule.event_kind);
+	END IF;
 	words := crm.rule_cycle(rule);
 	IF words IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '54001', MESSAGE = format('rule "%s" would answer to itself for ever', rule.code),
@@ -245,7 +249,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.rule_check(crm.rule) IS
-'Refuses a rule that could not run: unknown event kind, audience, channel, template (23503), unknown variables (42703), a condition or truth that is not one allowed expression, a bad sender (22023), a loop of rules (54001, the loop in DETAIL)';
+'Refuses a rule that could not run: unknown event kind, audience, channel, template (23503), unknown variables (42703), a condition or truth that is not one allowed expression, a bad sender or fallback (22023), a loop of rules (54001, the loop in DETAIL)';
 
 CREATE OR REPLACE FUNCTION crm.rule_save() RETURNS trigger
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -477,6 +481,7 @@ DECLARE
 	again bigint[];
 	tries bigint[] := ARRAY[NULL::bigint];
 	max_parts integer;
+	timer record;
 	counted_alone boolean := false;
 BEGIN
 	SELECT * INTO r FROM crm.rule x WHERE x.id = TG_ARGV[0]::bigint;
@@ -508,6 +513,7 @@ BEGIN
 	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = r.event_kind;
 	max_parts := CASE WHEN carrier.settings ->> 'max_parts' ~ '^[0-9]{1,4}$' THEN (carrier.settings ->> 'max_parts')::integer ELSE 10 END;
 	due := crm.now() + r.delay;
+	SELECT t.step, t.after INTO timer FROM crm.chain_timer(r.fallback, 0) t;
 
 	-- Two sessions that count at once would both stay under the limit.
 	IF r.throttle_count IS NOT NULL THEN
@@ -573,7 +579,7 @@ BEGIN
 				SELECT n.event_id, n.contact_id
 				FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.contact_id ORDER BY a.event_id)
 						+ (SELECT count(*) FROM crm.message_body b WHERE b.contact_id = a.contact_id AND b.rule_id = r.id
-							AND b.queued_at > crm.now() - r.throttle_interval) AS n
+							AND b.step IS NULL AND b.queued_at > crm.now() - r.throttle_interval) AS n
 					  FROM asked a) n
 				WHERE r.throttle_count IS NOT NULL AND n.n > r.throttle_count
 			), twice AS MATERIALIZED (
@@ -632,6 +638,10 @@ BEGIN
 				INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
 				SELECT s.id, carrier.id, r.priority, s.not_before
 				FROM said s WHERE s.not_before > crm.now() AND (s.expires_at IS NULL OR s.not_before < s.expires_at)
+			), timed AS (
+				INSERT INTO crm.message_timer (message_id, step, due_at)
+				SELECT s.id, timer.step, COALESCE(s.not_before, crm.now()) + timer.after
+				FROM said s WHERE timer.step IS NOT NULL AND (s.expires_at IS NULL OR COALESCE(s.not_before, crm.now()) < s.expires_at)
 			)
 			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, contact_id, reason, words)
 			SELECT r.id, r.version, a.event_id, a.contact_id,
@@ -727,11 +737,12 @@ COMMENT ON FUNCTION crm.wake_couriers() IS 'Statement trigger: the commit that q
 CREATE OR REPLACE FUNCTION crm.send(channel text, recipient text, body text, subject text DEFAULT NULL, html text DEFAULT NULL,
 	sender text DEFAULT NULL, integration text DEFAULT NULL, priority integer DEFAULT 1, quiet text DEFAULT 'urgent',
 	not_before timestamptz DEFAULT NULL, expires_after interval DEFAULT NULL, contact_id bigint DEFAULT NULL,
-	language text DEFAULT 'ru') RETURNS bigint
+	language text DEFAULT 'ru', fallback jsonb DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	carrier record;
+	timer record;
 	address text;
 	from_name text;
 	words text := crm.message_text(body);
@@ -771,6 +782,9 @@ BEGIN
 	IF NOT isfinite(not_before) OR expires_after <= '0' OR expires_after > '366 days' THEN
 		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('not a time to send: not before %s, expires after %s', COALESCE(not_before::text, 'any'), COALESCE(expires_after::text, 'any')),
 			HINT = 'Give a finite time, and an interval between a second and 366 days.';
+	END IF;
+	IF fallback IS NOT NULL THEN
+		PERFORM crm.chain_check('this message', fallback, NULL);
 	END IF;
 
 	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(send.channel, send.integration);
@@ -823,11 +837,16 @@ BEGIN
 	ELSIF starts > crm.now() THEN
 		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at) VALUES (id, carrier.id, priority, starts);
 	END IF;
+	IF fallback IS NOT NULL AND (ends IS NULL OR starts < ends) THEN
+		INSERT INTO crm.message_fallback (message_id, steps) VALUES (id, fallback);
+		SELECT t.step, t.after INTO timer FROM crm.chain_timer(fallback, 0) t;
+		INSERT INTO crm.message_timer (message_id, step, due_at) SELECT id, timer.step, starts + timer.after WHERE timer.step IS NOT NULL;
+	END IF;
 	RETURN id;
 END
 $$;
-COMMENT ON FUNCTION crm.send(text, text, text, text, text, text, text, integer, text, timestamptz, interval, bigint, text) IS
-'Queues one message by hand and returns its number; it leaves when the transaction commits. channel: sms, email, telegram; recipient: a phone in any usual spelling or an address; priority 0 to 2; quiet: urgent (the default: any hour) or respect (waits for the reader''s hours, zone of the contact, else of the setting crm.time_zone); not_before, expires_after: business clock. Errors: 22023 a phone or address that is none, a body that is empty or too long, a bad sender; 22004 no sender for sms; 55000 not active, or no integration';
+COMMENT ON FUNCTION crm.send(text, text, text, text, text, text, text, integer, text, timestamptz, interval, bigint, text, jsonb) IS
+'Queues one message by hand and returns its number; it leaves when the transaction commits. channel: sms, email, telegram; recipient: a phone in any usual spelling or an address; priority 0 to 2; quiet: urgent (the default: any hour) or respect (waits for the reader''s hours, zone of the contact, else of the setting crm.time_zone); not_before, expires_after: business clock; fallback: what follows when it fails or is not delivered in time, as in crm.rule.fallback, but each step with recipient, body and perhaps subject in the place of a template. Errors: 22023 a phone or address that is none, a body that is empty or too long, a bad sender or fallback; 22004 no sender for sms; 55000 not active, or no integration';
 
 CREATE OR REPLACE FUNCTION crm.message_attach(message_id bigint, name text, content_type text, content bytea) RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -918,6 +937,7 @@ BEGIN
 				e.source, COALESCE(' ' || e.source_id, ''));
 		END LOOP;
 	END IF;
+	lines := lines || crm.chain_words(m.id);
 	IF m.not_before IS NOT NULL THEN
 		lines := lines || format('Not before %s%s.', m.not_before,
 			(SELECT format(', the hours of a %s message in %s', b.quiet_kind, b.zone) FROM crm.message_body b WHERE b.id = m.id AND b.quiet_kind IS NOT NULL));
@@ -929,7 +949,7 @@ BEGIN
 	RETURN array_to_string(lines, E'\n');
 END
 $$;
-COMMENT ON FUNCTION crm.why(bigint) IS 'Why a message exists and what became of it, in words: state, rule and its version, event, what caused that, hours, tries and reports. Error P0002: no such message';
+COMMENT ON FUNCTION crm.why(bigint) IS 'Why a message exists and what became of it, in words: state, rule and its version, event, what caused that, the chain of messages that follow one another, hours, tries and reports. Error P0002: no such message';
 
 CREATE OR REPLACE FUNCTION crm.why_not(event_id bigint, contact_id bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -1029,6 +1049,9 @@ BEGIN
 	DELETE FROM crm.message_skip s WHERE s.id IN (SELECT x.id FROM crm.message_skip x WHERE x.at < crm.clock() - interval '90 days' ORDER BY x.id LIMIT 10000);
 	UPDATE crm.rule r SET broken = format('its author %s is gone', r.author)
 	WHERE NOT r.shipped AND r.broken IS NULL AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.rolname = r.author);
+	DELETE FROM crm.message_stop s USING crm.message_body b
+	WHERE b.id = s.message_id AND (b.lane IS NULL
+		OR b.id <= (SELECT c.watermark FROM crm.message_cursor c WHERE c.integration_id = b.integration_id AND c.lane = b.lane));
 	PERFORM crm.flight_rotate();
 END
 $$;
@@ -1130,16 +1153,16 @@ BEGIN
 	SELECT * INTO r FROM crm.rule x WHERE x.code = $1;
 	IF NOT FOUND THEN
 		INSERT INTO crm.rule AS x (code, event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind,
-			priority, delay, expires_after, throttle_count, throttle_interval, enabled, shipped, shipped_hash)
+			priority, delay, expires_after, throttle_count, throttle_interval, fallback, enabled, shipped, shipped_hash)
 		VALUES (n.code, n.event_kind, n.of_rules, n.condition, n.audience, n.channel, n.integration, n.sender, n.template, n.truth, n.once, n.quiet, n.quiet_kind,
-			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.enabled, true, hash)
+			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.fallback, n.enabled, true, hash)
 		RETURNING * INTO r;
 		INSERT INTO crm.rule_version (rule_id, version, definition) VALUES (r.id, 1, crm.rule_definition(r)) ON CONFLICT DO NOTHING;
 	ELSIF md5(crm.rule_definition(r)::text) = r.shipped_hash AND r.shipped_hash <> hash THEN
 		UPDATE crm.rule x SET (event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind,
-			priority, delay, expires_after, throttle_count, throttle_interval, enabled, shipped_hash)
+			priority, delay, expires_after, throttle_count, throttle_interval, fallback, enabled, shipped_hash)
 			= (n.event_kind, n.of_rules, n.condition, n.audience, n.channel, n.integration, n.sender, n.template, n.truth, n.once, n.quiet, n.quiet_kind,
-			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.enabled, hash)
+			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.fallback, n.enabled, hash)
 		WHERE x.id = r.id;
 	END IF;
 END
@@ -1171,6 +1194,7 @@ SELECT crm.register_audience('message_reader', 'crm.message_reader', 'The reader
 SELECT crm.register_hook('ship', 'message', 'crm.ship_message');
 SELECT crm.register_hook('health', 'message', 'crm.message_health');
 SELECT crm.register_hook('maintain', 'message', 'crm.message_maintain');
+SELECT crm.register_hook('maintain', 'chain', 'crm.chain_due');
 SELECT crm.register_hook('recover', 'message', 'crm.message_recover');
 SELECT crm.register_hook('deadline', 'message', 'crm.message_deadline');
 SELECT crm.register_hook('settle_failed', 'message', 'crm.message_settle_failed');
@@ -1197,7 +1221,7 @@ SELECT crm.register_foreign_key('crm.message_delayed', 'integration_id', 'crm.in
 SELECT crm.register_foreign_key('crm.message_cursor', 'integration_id', 'crm.integration', 'id');
 SELECT crm.register_foreign_key('crm.message_lease', 'integration_id', 'crm.integration', 'id');
 SELECT crm.register_no_foreign_key('crm.message_body', c.name, 'history, queued in bulk; its numbers were read in the same statement')
-FROM unnest(ARRAY['integration_id', 'rule_id', 'template_id', 'event_id', 'object_id', 'company_id', 'contact_id', 'contact_point_id']) AS c(name);
+FROM unnest(ARRAY['integration_id', 'rule_id', 'template_id', 'event_id', 'object_id', 'company_id', 'contact_id', 'contact_point_id', 'chain_id', 'follows_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_key', c.name, 'written in bulk with the message; outlives it')
 FROM unnest(ARRAY['rule_id', 'object_id', 'contact_id', 'message_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_throttle', c.name, 'locks, written in bulk')
@@ -1206,6 +1230,8 @@ SELECT crm.register_no_foreign_key('crm.message_skip', c.name, 'a log, kept 90 d
 FROM unnest(ARRAY['rule_id', 'event_id', 'contact_id']) AS c(name);
 SELECT crm.register_no_foreign_key(f.t, c.name, 'queue: written and emptied in bulk')
 FROM unnest(ARRAY['crm.message_flight_0', 'crm.message_flight_1']) AS f(t), unnest(ARRAY['message_id', 'integration_id']) AS c(name);
+SELECT crm.register_no_foreign_key(t.name, 'message_id', 'queue: written and emptied in bulk') FROM unnest(ARRAY['crm.message_timer', 'crm.message_stop']) AS t(name);
+SELECT crm.register_foreign_key('crm.message_fallback', 'message_id', 'crm.message_body', 'id');
 SELECT crm.register_no_foreign_key('crm.message_delayed', 'message_id', 'queue: written and emptied in bulk');
 SELECT crm.register_no_foreign_key('crm.message_attempt', c.name, 'history, partitioned')
 FROM unnest(ARRAY['message_id', 'integration_id', 'lease_id', 'provider_id']) AS c(name);

@@ -126,6 +126,7 @@ CREATE TABLE crm.rule
 	shipped boolean NOT NULL DEFAULT false,
 	shipped_hash text,
 	edited_at timestamptz NOT NULL DEFAULT crm.now(),
+	fallback jsonb CHECK (jsonb_typeof(fallback) = 'array'),
 	CHECK ((throttle_count IS NULL) = (throttle_interval IS NULL))
 );
 COMMENT ON TABLE crm.rule IS 'What is said to whom when something happens: event, condition, audience, channel, template. Checked when saved; an edit keeps the old definition in crm.rule_version';
@@ -149,6 +150,7 @@ COMMENT ON COLUMN crm.rule.delay IS 'Waits so long after the event, business clo
 COMMENT ON COLUMN crm.rule.expires_after IS 'Not sent later than this after the event became known, business clock; NULL: never too late';
 COMMENT ON COLUMN crm.rule.throttle_count IS 'At most so many messages of this rule to one contact in throttle_interval; NULL: no limit';
 COMMENT ON COLUMN crm.rule.throttle_interval IS 'Interval of throttle_count, business clock';
+COMMENT ON COLUMN crm.rule.fallback IS 'What happens when the message fails or is not delivered in time: an array of steps, tried in order, each an object with channel, template, upon (failed: it could not be sent or was reported as undelivered; not delivered: that, or no report of delivery came within after), after (interval since the first message might leave, at least a minute, each longer than the one before), integration, sender, if_uncertain (hold, the default: while it is not known whether the one before left, nothing follows; next: it follows all the same). At most 5; NULL: nothing follows';
 COMMENT ON COLUMN crm.rule.enabled IS 'On or off as written (or shipped)';
 COMMENT ON COLUMN crm.rule.switched IS 'The DBA''s switch: true or false wins over enabled, and no update of the product touches it; NULL: as enabled says';
 COMMENT ON COLUMN crm.rule.broken IS 'Why the rule cannot run (found at activation); NULL: it can';
@@ -233,7 +235,10 @@ CREATE TABLE crm.message_body
 	depth smallint NOT NULL DEFAULT 0,
 	sandbox boolean NOT NULL DEFAULT false,
 	queued_at timestamptz NOT NULL DEFAULT crm.now(),
-	queued_by name NOT NULL DEFAULT session_user
+	queued_by name NOT NULL DEFAULT session_user,
+	chain_id bigint,
+	follows_id bigint,
+	step smallint CHECK (step BETWEEN 1 AND 5)
 );
 COMMENT ON TABLE crm.message_body IS 'What to say to whom: written once when the message is queued, never changed';
 COMMENT ON COLUMN crm.message_body.id IS 'Number of the message, drawn by crm.next_message_id()';
@@ -268,11 +273,17 @@ COMMENT ON COLUMN crm.message_body.depth IS 'Length of the chain of events and m
 COMMENT ON COLUMN crm.message_body.sandbox IS 'Queued in the mode sandbox: goes to a test recipient whatever the mode is later';
 COMMENT ON COLUMN crm.message_body.queued_at IS 'When it was queued, business clock';
 COMMENT ON COLUMN crm.message_body.queued_by IS 'Login whose transaction queued it';
+COMMENT ON COLUMN crm.message_body.chain_id IS 'First message of the chain in which this one follows (crm.message.id); NULL: it follows none';
+COMMENT ON COLUMN crm.message_body.follows_id IS 'Message in whose place this one goes (crm.message.id); NULL: of none';
+COMMENT ON COLUMN crm.message_body.step IS 'Which step of the chain it is, from 1; NULL: the first message';
 
 -- what a lane still has to claim: a scan that starts at the lane's watermark
 CREATE INDEX message_body_lane ON crm.message_body (integration_id, lane, id) WHERE lane IS NOT NULL;
 CREATE INDEX message_body_contact ON crm.message_body (contact_id, id) WHERE contact_id IS NOT NULL;
 CREATE INDEX message_body_event ON crm.message_body (event_id) WHERE event_id IS NOT NULL;
+-- a message is followed once, whoever says first that it failed or is late
+CREATE UNIQUE INDEX message_body_follows ON crm.message_body (follows_id) WHERE follows_id IS NOT NULL;
+CREATE INDEX message_body_chain ON crm.message_body (chain_id) WHERE chain_id IS NOT NULL;
 
 CREATE TABLE crm.message_key
 (
@@ -353,6 +364,34 @@ COMMENT ON COLUMN crm.message_delayed.message_id IS 'Message (crm.message.id)';
 COMMENT ON COLUMN crm.message_delayed.integration_id IS 'Integration that will carry it (crm.integration.id)';
 COMMENT ON COLUMN crm.message_delayed.lane IS 'Its lane: 2, 1 or 0';
 COMMENT ON COLUMN crm.message_delayed.due_at IS 'When it may go, business clock';
+
+CREATE TABLE crm.message_timer
+(
+	message_id bigint PRIMARY KEY,
+	step smallint NOT NULL,
+	due_at timestamptz NOT NULL
+);
+CREATE INDEX message_timer_due ON crm.message_timer (due_at);
+COMMENT ON TABLE crm.message_timer IS 'Messages that another one follows if no report of delivery comes in time; a row goes when its message ends or is followed';
+COMMENT ON COLUMN crm.message_timer.message_id IS 'Message (crm.message.id)';
+COMMENT ON COLUMN crm.message_timer.step IS 'Step of the chain that is due then';
+COMMENT ON COLUMN crm.message_timer.due_at IS 'When, business clock; looked at by the courier about every ten seconds';
+
+CREATE TABLE crm.message_fallback
+(
+	message_id bigint PRIMARY KEY,
+	steps jsonb NOT NULL CHECK (jsonb_typeof(steps) = 'array')
+);
+COMMENT ON TABLE crm.message_fallback IS 'What follows messages that were sent by hand, as crm.rule.fallback says it for those of rules';
+COMMENT ON COLUMN crm.message_fallback.message_id IS 'First message of the chain (crm.message.id)';
+COMMENT ON COLUMN crm.message_fallback.steps IS 'The steps, with recipient, body and subject in the place of a template';
+
+CREATE TABLE crm.message_stop
+(
+	message_id bigint PRIMARY KEY
+);
+COMMENT ON TABLE crm.message_stop IS 'Messages that were cancelled while the courier may have had them read ahead: it looks here before it leases; a row goes once its lane has passed it';
+COMMENT ON COLUMN crm.message_stop.message_id IS 'Message (crm.message.id)';
 
 CREATE TABLE crm.message_flight_0
 (

@@ -263,14 +263,19 @@ BEGIN
 	IF mode = 'sandbox' AND test_address IS NULL THEN
 		RETURN;							-- crm.health says so
 	END IF;
+	-- whoever cancels a message that may have been read ahead waits here, and the next claim sees it
+	PERFORM pg_advisory_xact_lock_shared(hashtext('crm.outbox_take'), hashint8($1));
 	SELECT * INTO p FROM crm.queue_pick($1, LEAST($2, 10000));
 	live := p.ids;
 	tries := p.attempts;
+	IF EXISTS (SELECT FROM crm.message_stop) THEN
+		SELECT array_agg(s.message_id) INTO gone FROM crm.message_stop s WHERE s.message_id = ANY (live);
+	END IF;
 
 	-- What may not go any more ends here, in words.
 	IF p.expired IS NOT NULL THEN
 		PERFORM crm.message_end(p.expired, 'expired', 'its time was over before it could be sent');
-		gone := p.expired;
+		gone := gone || p.expired;
 	END IF;
 	IF p.rules IS NOT NULL AND cardinality(live) > 0 THEN
 		FOREACH rule IN ARRAY p.rules LOOP
@@ -756,7 +761,7 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 		CASE WHEN r.state IS DISTINCT FROM 'delivered' THEN COALESCE(r.words, CASE WHEN a.outcome <> 'sent' THEN a.words END) END AS last_error,
 		b.sender, b.subject, b.html, b.language, b.encoding, b.segments,
 		u.code AS rule, b.rule_version, b.event_id, b.object_kind, b.object_id, b.company_id, b.contact_id, b.contact_point_id,
-		COALESCE(d.due_at, b.not_before) AS not_before, b.expires_at, COALESCE(a.attempt, 0) AS attempts, b.integration_id, b.sandbox, b.queued_by
+		COALESCE(d.due_at, b.not_before) AS not_before, b.expires_at, COALESCE(a.attempt, 0) AS attempts, b.integration_id, b.sandbox, b.queued_by, b.chain_id, b.follows_id, b.step
 	FROM crm.message_body b
 	LEFT JOIN LATERAL (SELECT x.state, x.at, x.reported_at, x.provider_id, x.words FROM crm.message_result x
 		WHERE x.message_id = b.id AND x.at >= b.queued_at - interval '1 day' LIMIT 1) r ON true
@@ -795,3 +800,6 @@ COMMENT ON COLUMN crm.message.attempts IS 'Tries so far';
 COMMENT ON COLUMN crm.message.integration_id IS 'Integration that carries it (crm.integration.id)';
 COMMENT ON COLUMN crm.message.sandbox IS 'Queued in the mode sandbox: never reaches its reader';
 COMMENT ON COLUMN crm.message.queued_by IS 'Login whose transaction queued it';
+COMMENT ON COLUMN crm.message.chain_id IS 'First message of the chain in which it follows (crm.message.id)';
+COMMENT ON COLUMN crm.message.follows_id IS 'Message in whose place it goes (crm.message.id)';
+COMMENT ON COLUMN crm.message.step IS 'Which step of the chain it is, from 1';
