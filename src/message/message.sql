@@ -557,6 +557,7 @@ BEGIN
 				SELECT c.id, c.company_id, jsonb_build_object('contact_name', c.name, 'company_name', m.name) AS names,
 					COALESCE(c.time_zone, m.time_zone, current_setting('crm.time_zone')) AS zone,
 					p.id AS point_id, p.value AS recipient, count(*) OVER (PARTITION BY p.value) > 1 AS shared,
+					r.quiet_kind <> 'advertising' OR crm.consented(c.id, 'advertising') AS consents,
 					t.id AS template_id, t.version AS template_version, t.language, t.subject, t.body, t.html
 				FROM (SELECT DISTINCT a.contact_id FROM asked a) w
 				JOIN crm.contact c ON c.id = w.contact_id AND c.archived_at IS NULL
@@ -601,7 +602,7 @@ BEGIN
 					crm.template_fill_html(x.html, v.vars) AS html
 				FROM picked p
 				JOIN hit h ON h.id = p.event_id AND h.depth < 8
-				JOIN reader x ON x.id = p.contact_id AND x.recipient IS NOT NULL AND x.template_id IS NOT NULL
+				JOIN reader x ON x.id = p.contact_id AND x.recipient IS NOT NULL AND x.template_id IS NOT NULL AND x.consents
 				-- OFFSET 0: built once, though three texts are filled from it
 				CROSS JOIN LATERAL (SELECT defaults || h.data || x.names OFFSET 0) AS v(vars)
 			), ready AS MATERIALIZED (
@@ -645,11 +646,12 @@ BEGIN
 			)
 			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, contact_id, reason, words)
 			SELECT r.id, r.version, a.event_id, a.contact_id,
-				CASE WHEN x.recipient IS NULL THEN 'no address' ELSE 'no template' END,
-				CASE WHEN x.recipient IS NULL THEN format('contact %s has no usable address for %s', a.contact_id, r.channel)
+				CASE WHEN NOT x.consents THEN 'no consent' WHEN x.recipient IS NULL THEN 'no address' ELSE 'no template' END,
+				CASE WHEN NOT x.consents THEN format('contact %s has not agreed to advertising, or has withdrawn it (crm.consent)', a.contact_id)
+					WHEN x.recipient IS NULL THEN format('contact %s has no usable address for %s', a.contact_id, r.channel)
 					ELSE format('template "%s" has no row for %s', r.template, r.channel) END
 			FROM asked a JOIN reader x ON x.id = a.contact_id
-			WHERE x.recipient IS NULL OR x.template_id IS NULL
+			WHERE x.recipient IS NULL OR x.template_id IS NULL OR NOT x.consents
 			UNION ALL
 			SELECT r.id, r.version, t.event_id, t.contact_id, 'throttle',
 				format('more than %s in %s for this contact', r.throttle_count, r.throttle_interval)
@@ -951,6 +953,18 @@ END
 $$;
 COMMENT ON FUNCTION crm.why(bigint) IS 'Why a message exists and what became of it, in words: state, rule and its version, event, what caused that, the chain of messages that follow one another, hours, tries and reports. Error P0002: no such message';
 
+CREATE OR REPLACE FUNCTION crm.event_values(event crm.event, expression text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT string_agg(format('%s = %s', v.name, COALESCE(v.value, 'NULL')), ', ' ORDER BY v.n, v.name)
+	FROM (
+		SELECT 1 AS n, c.key AS name, c.value FROM jsonb_each_text(to_jsonb($1)) c WHERE c.key <> 'data' AND $2 ~ format('\m%s\M', c.key)
+		UNION ALL
+		SELECT 2, k.key, $1.data ->> k.key FROM (SELECT DISTINCT m[1] AS key FROM regexp_matches($2, '(?:->>?|\?|#>>?)\s*''([^'']+)''', 'g') m) k
+	) v
+$$;
+COMMENT ON FUNCTION crm.event_values(crm.event, text) IS 'The columns and the keys of data that an expression names, with their values for an event; NULL: it names none';
+
 CREATE OR REPLACE FUNCTION crm.why_not(event_id bigint, contact_id bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -976,14 +990,16 @@ BEGIN
 	FOR r IN SELECT * FROM crm.rule x WHERE x.event_kind = e.kind ORDER BY x.id LOOP
 		said := NULL;
 		SELECT v.* INTO m FROM crm.message_body b JOIN crm.message v ON v.id = b.id
-		WHERE b.event_id = e.id AND b.rule_id = r.id AND b.contact_id = c.id LIMIT 1;
+		WHERE b.event_id = e.id AND b.rule_id = r.id AND b.contact_id = c.id ORDER BY b.step DESC NULLS LAST LIMIT 1;
 		IF FOUND THEN
-			said := CASE m.state
+			said := CASE WHEN m.step IS NULL THEN '' ELSE format('step %s of its chain, in the place of message %s: ', m.step, m.follows_id) END || CASE m.state
 				WHEN 'delivered' THEN format('message %s was delivered at %s', m.id, m.delivered_at)
 				WHEN 'queued' THEN CASE WHEN m.not_before > crm.clock() THEN format('message %s waits until %s, the reader''s hours or the rule''s delay', m.id, m.not_before)
 					WHEN crm.mode() = 'off' THEN format('message %s waits: the mode is off', m.id)
 					ELSE format('message %s waits in the queue', m.id) END
-				ELSE format('message %s is %s%s', m.id, m.state, COALESCE(': ' || m.last_error, '')) END;
+				WHEN 'sent' THEN format('message %s was taken by the provider at %s, and no report of delivery came', m.id, m.sent_at)
+				ELSE format('message %s is %s%s', m.id, m.state, COALESCE(': ' || m.last_error, '')) END
+				|| CASE WHEN m.sandbox THEN '; it was queued in the mode sandbox and goes to a test recipient' ELSE '' END;
 		ELSE
 			SELECT s.reason || ': ' || s.words INTO said FROM crm.message_skip s
 			WHERE s.event_id = e.id AND s.rule_id = r.id AND (s.contact_id = c.id OR s.contact_id IS NULL) ORDER BY s.id DESC LIMIT 1;
@@ -1002,7 +1018,7 @@ BEGIN
 				BEGIN
 					holds := crm.expression_holds(r.condition, e);
 					IF holds IS NOT TRUE THEN
-						said := format('its condition is %s: %s, with data %s', COALESCE(holds::text, 'unknown'), r.condition, e.data);
+						said := format('its condition is %s: %s%s', COALESCE(holds::text, 'unknown'), r.condition, COALESCE(', with ' || crm.event_values(e, r.condition), ''));
 					END IF;
 				EXCEPTION WHEN OTHERS THEN
 					said := format('its condition fails: %s', SQLERRM);
@@ -1025,7 +1041,7 @@ BEGIN
 			IF said IS NULL THEN
 				said := CASE WHEN r.edited_at > e.known_at THEN format('the rule was written or changed at %s, after the event', r.edited_at)
 					WHEN NOT crm.guard() THEN 'this database is not active: ' || COALESCE(crm.activation_problem(), '')
-					ELSE 'the event came while the database was not active, or before the contact was there' END;
+					ELSE 'the event came while the database was not active, or before the contact was there; other reasons are kept for 90 days' END;
 			END IF;
 		END IF;
 		lines := lines || format('Rule "%s": %s.', r.code, said);
@@ -1037,7 +1053,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.why_not(bigint, bigint) IS
-'Why a contact got no message about an event, a line for each rule on its kind: switched off, condition with the values that made it false, audience, address, throttle, duplicate, hours, expiry, the provider''s refusal. Error P0002: no such event or contact';
+'Why a contact got no message about an event, a line for each rule on its kind: switched off, condition with the values that made it false, audience, consent, address, integration, throttle, duplicate, hours, expiry, mode, the provider''s refusal, of a chain its last message. Error P0002: no such event or contact';
 
 -- Duties ------------------------------------------------------------------------------------
 
@@ -1093,7 +1109,7 @@ BEGIN
 		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = a.message_id)
 	HAVING count(*) > 0;
 	RETURN QUERY
-	SELECT CASE WHEN s.reason = 'throttle' THEN 'notice' ELSE 'warning' END, 'rule ' || r.code,
+	SELECT CASE WHEN s.reason IN ('throttle', 'no consent') THEN 'notice' ELSE 'warning' END, 'rule ' || r.code,
 		format('rule "%s" could not address %s readers in the last day: %s', r.code, count(*), max(s.words)),
 		'SELECT * FROM crm.message_skip ORDER BY id DESC; tells each.', min(s.at)
 	FROM crm.message_skip s JOIN crm.rule r ON r.id = s.rule_id

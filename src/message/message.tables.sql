@@ -144,7 +144,7 @@ COMMENT ON COLUMN crm.rule.template IS 'Code of the template';
 COMMENT ON COLUMN crm.rule.truth IS 'One SQL expression as in condition, asked again when the message is about to leave; false: the message is cancelled. NULL: always true';
 COMMENT ON COLUMN crm.rule.once IS 'event: once for each event; object: once in the object''s life, however often the event comes';
 COMMENT ON COLUMN crm.rule.quiet IS 'respect: waits for the reader''s morning; urgent: goes at any hour';
-COMMENT ON COLUMN crm.rule.quiet_kind IS 'Which hours of crm.quiet_hours hold: service or advertising';
+COMMENT ON COLUMN crm.rule.quiet_kind IS 'Which hours of crm.quiet_hours hold: service or advertising; advertising goes only to contacts with a consent to it that was not withdrawn (crm.consent)';
 COMMENT ON COLUMN crm.rule.priority IS '2 goes before everything that waits, 1 normal, 0 in bulk, after all others';
 COMMENT ON COLUMN crm.rule.delay IS 'Waits so long after the event, business clock';
 COMMENT ON COLUMN crm.rule.expires_after IS 'Not sent later than this after the event became known, business clock; NULL: never too late';
@@ -321,7 +321,7 @@ CREATE TABLE crm.message_skip
 	rule_version integer NOT NULL,
 	event_id bigint NOT NULL,
 	contact_id bigint,
-	reason text NOT NULL CHECK (reason IN ('no integration', 'no sender', 'no address', 'no template', 'empty', 'too long', 'throttle', 'loop', 'error')),
+	reason text NOT NULL CHECK (reason IN ('no integration', 'no sender', 'no address', 'no template', 'no consent', 'empty', 'too long', 'throttle', 'loop', 'error')),
 	words text NOT NULL
 );
 CREATE INDEX message_skip_event ON crm.message_skip (event_id);

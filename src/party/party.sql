@@ -555,3 +555,11 @@ SELECT crm.register_no_foreign_key('crm.company', 'source_id', 'an id of another
 SELECT crm.register_no_foreign_key('crm.contact', 'source_id', 'an id of another system');
 SELECT crm.register_no_foreign_key('crm.consent', 'source_id', 'an id of another system');
 SELECT crm.register_no_foreign_key('crm.place', 'source_id', 'an id of another system');
+
+CREATE OR REPLACE FUNCTION crm.consented(contact_id bigint, purpose text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT EXISTS (SELECT FROM crm.consent c WHERE c.contact_id = $1 AND c.purpose = $2 AND c.given_at <= crm.now()
+		AND (c.withdrawn_at IS NULL OR c.withdrawn_at > crm.now()))
+$$;
+COMMENT ON FUNCTION crm.consented(bigint, text) IS 'Whether a contact has agreed to a purpose (processing, advertising) and has not withdrawn it';
