@@ -47,7 +47,15 @@ COMMENT ON FUNCTION crm.poke_launcher() IS 'Has the launcher look at the databas
 
 CREATE OR REPLACE FUNCTION crm.append_only() RETURNS trigger
 	LANGUAGE c AS '$libdir/crm', 'crm_append_only';
-COMMENT ON FUNCTION crm.append_only() IS 'Trigger function, BEFORE UPDATE OR DELETE OR TRUNCATE, for each statement: refuses with SQLSTATE 55000.';
+COMMENT ON FUNCTION crm.append_only() IS 'Trigger function, BEFORE UPDATE OR DELETE OR TRUNCATE, for each statement: refuses with SQLSTATE 55000. Only crm.forget() may update.';
+
+CREATE OR REPLACE FUNCTION crm.rewrite_door(open boolean) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_rewrite_door';
+COMMENT ON FUNCTION crm.rewrite_door(boolean) IS 'Opens or closes the one door through which append-only rows are updated, for the subtransaction that calls; an error closes it. For crm.forget() only.';
+
+CREATE OR REPLACE FUNCTION crm.rewriting() RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_rewriting_sql';
+COMMENT ON FUNCTION crm.rewriting() IS 'Whether crm.forget() is rewriting rows in this transaction.';
 
 CREATE OR REPLACE FUNCTION crm.clock_changed() RETURNS trigger
 	LANGUAGE c AS '$libdir/crm', 'crm_clock_changed';

@@ -8,15 +8,32 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "storage/proc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "core/core.h"
 
 PG_FUNCTION_INFO_V1(crm_append_only);
+PG_FUNCTION_INFO_V1(crm_rewrite_door);
+PG_FUNCTION_INFO_V1(crm_rewriting_sql);
+
+/*
+ * The one door through which append-only rows are changed: crm.forget() opens
+ * it for its own subtransaction.  An error closes it, since that is then gone.
+ */
+static SubTransactionId door = InvalidSubTransactionId;
+static LocalTransactionId door_of = InvalidLocalTransactionId;
+
+static bool
+rewriting(void)
+{
+	return door != InvalidSubTransactionId && door_of == MyProc->lxid && SubTransactionIsActive(door);
+}
 
 /* The oid of crm.NAME, or InvalidOid where the extension is not. */
 Oid
@@ -43,6 +60,8 @@ crm_append_only(PG_FUNCTION_ARGS)
 				 errmsg("crm.append_only() is a trigger function"),
 				 errhint("Use it in CREATE TRIGGER ... BEFORE UPDATE OR DELETE OR TRUNCATE ... FOR EACH STATEMENT.")));
 
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && rewriting())
+		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 		what = "UPDATE";
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
@@ -58,4 +77,25 @@ crm_append_only(PG_FUNCTION_ARGS)
 					get_namespace_name(RelationGetNamespace(data->tg_relation)),
 					RelationGetRelationName(data->tg_relation)),
 			 errhint("Add a row that corrects the earlier one; history is never rewritten.")));
+}
+
+/* crm.rewrite_door(boolean): opens or closes the door for this subtransaction. */
+Datum
+crm_rewrite_door(PG_FUNCTION_ARGS)
+{
+	if (PG_GETARG_BOOL(0))
+	{
+		door = GetCurrentSubTransactionId();
+		door_of = MyProc->lxid;
+	}
+	else
+		door = InvalidSubTransactionId;
+	PG_RETURN_VOID();
+}
+
+/* crm.rewriting(): whether the door is open. */
+Datum
+crm_rewriting_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(rewriting());
 }

@@ -498,3 +498,21 @@ SELECT crm.register_no_foreign_key('crm.erp_change', 'object_id', 'names a row o
 SELECT crm.register_no_foreign_key('crm.erp_change', 'erp_id', 'an id of another system');
 SELECT crm.register_foreign_key('crm.erp_point', 'contact_id', 'crm.contact', 'id', 'CASCADE');
 SELECT crm.register_foreign_key('crm.erp_point', 'contact_point_id', 'crm.contact_point', 'id', 'CASCADE');
+
+CREATE OR REPLACE FUNCTION crm.erp_forget(contact_id bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	points bigint;
+	changes bigint;
+BEGIN
+	DELETE FROM crm.erp_point p WHERE p.contact_id = erp_forget.contact_id;
+	GET DIAGNOSTICS points = ROW_COUNT;
+	UPDATE crm.erp_change h SET erp_id = 'forgotten', changes = (
+		SELECT coalesce(jsonb_object_agg(k.key, jsonb_build_array('forgotten', 'forgotten')), '{}') FROM jsonb_object_keys(h.changes) AS k(key))
+	WHERE h.entity = 'contact' AND h.object_id = erp_forget.contact_id AND h.erp_id <> 'forgotten';
+	GET DIAGNOSTICS changes = ROW_COUNT;
+	RETURN points + changes;
+END
+$$;
+COMMENT ON FUNCTION crm.erp_forget(bigint) IS 'What crm.forget() does to the ERP''s traces of a contact: its links go, and the values of its changes';
+SELECT crm.register_hook('forget', 'erp', 'crm.erp_forget');

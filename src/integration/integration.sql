@@ -728,6 +728,18 @@ END
 $$;
 COMMENT ON FUNCTION crm.courier_start(bigint, integer, boolean, bigint[], bigint[]) IS 'Called by a new courier for its own number and for each other that no living courier has: takes over what a dead courier of that number had leased. trusted: the pairs (integration, ref) are exactly the requests of it whose bytes may have left and that were not settled; otherwise everything that it had leased may have left. Calls the hooks recover f(courier, trusted, integration_ids, refs).';
 
+CREATE OR REPLACE FUNCTION crm.egress_count(integration_id bigint, channel text, requests crm.request[]) RETURNS void
+	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	INSERT INTO crm.egress_hour AS e (integration_id, hour, host, requests, bytes)
+	SELECT $1, date_trunc('hour', crm.now(), 'UTC'), coalesce(substring(r.url FROM '^[a-z]+://(\[[^]]*\]|[^/?#:]*)'), ''), count(*),
+		sum(octet_length(r.url) + coalesce(octet_length(array_to_string(r.headers, '  ')), 0) + coalesce(octet_length(r.body), 0))
+	FROM unnest($3) r
+	WHERE $2 IS NULL OR coalesce(r.context ->> 'op', 'send') <> 'send'
+	GROUP BY 3
+	ON CONFLICT (integration_id, hour, host) DO UPDATE SET requests = e.requests + EXCLUDED.requests, bytes = e.bytes + EXCLUDED.bytes
+$$;
+COMMENT ON FUNCTION crm.egress_count(bigint, text, crm.request[]) IS 'Adds requests that are no messages to crm.egress_hour: all of a kind without a channel; of one with a channel those whose context names another op than send.';
+
 CREATE OR REPLACE FUNCTION crm.courier_claim(generation bigint, capacity integer, held_ids bigint[] DEFAULT '{}', rooms integer[] DEFAULT '{}')
 	RETURNS TABLE (integration_id bigint, request crm.request, max_in_flight integer, max_reply_bytes integer, options jsonb)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -806,6 +818,7 @@ BEGIN
 					ELSE coalesce(s.asked_ms, now_ms + i.poll_ms) END
 			WHERE s.integration_id = i.id;
 		END IF;
+		PERFORM crm.egress_count(i.id, i.channel, requests);
 		RETURN QUERY SELECT i.id, r, i.max_in_flight, i.max_reply_bytes, i.settings FROM unnest(requests) r;
 	END LOOP;
 END
@@ -1129,6 +1142,7 @@ SELECT crm.register_foreign_key('crm.completeness', 'integration_id', 'crm.integ
 SELECT crm.register_foreign_key('crm.rejected', 'integration_id', 'crm.integration', 'id', on_delete => 'SET NULL');
 SELECT crm.register_no_foreign_key('crm.integration_state', 'integration_id', 'what couriers remember; emptied by a crash, and an unlogged table takes part in no key');
 SELECT crm.register_no_foreign_key('crm.lease', 'integration_id', 'what couriers hold; emptied by a crash, and an unlogged table takes part in no key');
+SELECT crm.register_no_foreign_key('crm.egress_hour', 'integration_id', 'a record of what left, which outlives its integration');
 SELECT crm.register_undumped('crm.secret', 'a dump holds no secret');
 SELECT crm.register_undumped('crm.integration_state', 'the couriers'' memory of the moment');
 SELECT crm.register_undumped('crm.lease', 'ends with the courier');

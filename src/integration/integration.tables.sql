@@ -316,3 +316,21 @@ COMMENT ON COLUMN crm.integration_spending.day IS 'Day of the business clock in 
 COMMENT ON COLUMN crm.integration_spending.messages IS 'Messages that were taken, as far as their price was told or can be assumed';
 COMMENT ON COLUMN crm.integration_spending.parts IS 'Parts of them that were billed, where it is known';
 COMMENT ON COLUMN crm.integration_spending.amount IS 'Their price as told, else as assumed (setting price, or the mean), in the currency of the account';
+
+
+-- ---- what left -------------------------------------------------------------------------------------
+
+CREATE TABLE crm.egress_hour (
+	integration_id bigint NOT NULL,
+	hour           timestamptz NOT NULL,
+	host           text NOT NULL,
+	requests       bigint NOT NULL,
+	bytes          bigint NOT NULL,
+	PRIMARY KEY (integration_id, hour, host)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE crm.egress_hour IS 'Requests that are no messages (polls, questions about delivery and balance), summed by hour and host in the transaction that claims them. Messages are in crm.message_attempt, one by one; crm_bi.egress shows both.';
+COMMENT ON COLUMN crm.egress_hour.integration_id IS 'crm.integration.id';
+COMMENT ON COLUMN crm.egress_hour.hour IS 'Start of the hour, business clock';
+COMMENT ON COLUMN crm.egress_hour.host IS 'Host that was asked';
+COMMENT ON COLUMN crm.egress_hour.requests IS 'How many requests were handed to the courier';
+COMMENT ON COLUMN crm.egress_hour.bytes IS 'Octets of their addresses, headers and bodies, without what HTTP and TLS add';

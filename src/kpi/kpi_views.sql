@@ -237,6 +237,39 @@ COMMENT ON COLUMN crm_bi.message.last_error IS 'The provider''s words, or ours';
 COMMENT ON COLUMN crm_bi.message.fresh_to IS 'Up to when facts are in: now, plant''s zone';
 SELECT crm.register_bi_view('crm_bi.message', 'Messages', 'Сообщения', 'one message to one reader', 'одно сообщение одному читателю', NULL);
 
+CREATE OR REPLACE VIEW crm_bi.egress WITH (security_invoker = true) AS
+	SELECT (e.at AT TIME ZONE crm.kpi_zone())::date AS business_date,
+		(e.at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS at,
+		e.what::varchar(10) AS what,
+		e.integration::varchar(63) AS integration,
+		e.host::varchar(255) AS host,
+		e.channel::varchar(31) AS channel,
+		e.message_id,
+		e.contact_id,
+		e.company_id AS client_id,
+		e.requests,
+		e.bytes,
+		e.outcome::varchar(20) AS outcome,
+		CASE WHEN e.sandbox THEN 'yes' ELSE 'no' END::varchar(3) AS sandbox,
+		(crm.now() AT TIME ZONE crm.kpi_zone())::timestamp(3) AS fresh_to
+	FROM crm.fact_egress e;
+COMMENT ON VIEW crm_bi.egress IS 'What left, when, to whom, how many bytes, about which persons: each try of a message, all other requests summed by hour; live.';
+COMMENT ON COLUMN crm_bi.egress.business_date IS 'Its day, plant''s zone';
+COMMENT ON COLUMN crm_bi.egress.at IS 'When the try was settled, of a sum the start of its hour; plant''s zone';
+COMMENT ON COLUMN crm_bi.egress.what IS 'message: one try of one message; poll: the sum of an hour''s other requests';
+COMMENT ON COLUMN crm_bi.egress.integration IS 'Name of the integration';
+COMMENT ON COLUMN crm_bi.egress.host IS 'Host that was spoken to';
+COMMENT ON COLUMN crm_bi.egress.channel IS 'sms, email, telegram; NULL for polls';
+COMMENT ON COLUMN crm_bi.egress.message_id IS 'crm.message.id; NULL for polls';
+COMMENT ON COLUMN crm_bi.egress.contact_id IS 'Person it concerned (crm.contact.id); NULL: an address given by hand, or a poll';
+COMMENT ON COLUMN crm_bi.egress.client_id IS 'Their company (crm.company.id)';
+COMMENT ON COLUMN crm_bi.egress.requests IS 'Requests';
+COMMENT ON COLUMN crm_bi.egress.bytes IS 'Octets of texts and files, of polls of address, headers and body; without what the protocol adds';
+COMMENT ON COLUMN crm_bi.egress.outcome IS 'sent, failed (refused), throttled, retry, uncertain (left, no answer); NULL for polls';
+COMMENT ON COLUMN crm_bi.egress.sandbox IS 'yes: it went to a test recipient';
+COMMENT ON COLUMN crm_bi.egress.fresh_to IS 'Up to when facts are in: now, plant''s zone';
+SELECT crm.register_bi_view('crm_bi.egress', 'What left', 'Что ушло наружу', 'one try of a message, or an hour of other requests', 'одна попытка сообщения или час прочих запросов', NULL);
+
 CREATE OR REPLACE VIEW crm.fact_trip_fix AS
 	SELECT e.id, e.kind, e.object_id, e.known_at, coalesce(nullif(e.data ->> 'fix_at', '')::timestamptz, e.at) AS fix_at
 	FROM crm.event e WHERE e.object_kind = 'trip';

@@ -620,13 +620,14 @@ BEGIN
 				INSERT INTO crm.message_body AS b (id, integration_id, lane, channel, recipient, sender, subject, body, html, language,
 					encoding, segments, rule_id, rule_version, template_id, template_version, event_id, event_known_at,
 					object_kind, object_id, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
-					not_before, expires_at, depth, sandbox)
+					not_before, expires_at, depth, sandbox, bytes)
 				SELECT y.message_id, carrier.id, CASE WHEN COALESCE(o.from_at, due) > crm.now() THEN NULL ELSE r.priority END,
 					r.channel, y.recipient, sender, y.subject, y.body, y.html, y.language,
 					y.encoding, y.parts, r.id, r.version, y.template_id, y.template_version, y.event_id, y.known_at,
 					y.object_kind, y.object_id, y.company_id, y.contact_id, y.point_id, y.zone,
 					CASE WHEN r.quiet = 'respect' THEN r.quiet_kind END, o.until_at,
-					NULLIF(COALESCE(o.from_at, due), crm.now()), crm.now() + r.expires_after, y.depth, sandbox
+					NULLIF(COALESCE(o.from_at, due), crm.now()), crm.now() + r.expires_after, y.depth, sandbox,
+					octet_length(y.body) + COALESCE(octet_length(y.subject), 0) + COALESCE(octet_length(y.html), 0)
 				FROM ready y
 				JOIN hours o ON o.zone = y.zone
 				WHERE (y.message_id IN (SELECT k.message_id FROM keyed k)) IS TRUE
@@ -828,10 +829,11 @@ BEGIN
 	END IF;
 
 	INSERT INTO crm.message_body AS b (integration_id, lane, channel, recipient, sender, subject, body, html, language, encoding, segments,
-		company_id, contact_id, contact_point_id, zone, quiet_kind, open_until, not_before, expires_at, sandbox)
+		company_id, contact_id, contact_point_id, zone, quiet_kind, open_until, not_before, expires_at, sandbox, bytes)
 	VALUES (carrier.id, CASE WHEN starts > crm.now() THEN NULL ELSE priority END, send.channel, address, from_name, send.subject, words, send.html,
 		send.language, parts.encoding, parts.parts, company, send.contact_id, point, zone, CASE quiet WHEN 'respect' THEN 'service' END,
-		hours.until_at, NULLIF(starts, crm.now()), ends, crm.mode() = 'sandbox')
+		hours.until_at, NULLIF(starts, crm.now()), ends, crm.mode() = 'sandbox',
+		octet_length(words) + COALESCE(octet_length(send.subject), 0) + COALESCE(octet_length(send.html), 0))
 	RETURNING b.id INTO id;
 	IF starts >= ends THEN
 		INSERT INTO crm.message_result (message_id, state, words)
@@ -861,8 +863,8 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('message %s is no letter that this transaction queued', message_attach.message_id),
 			HINT = 'Attach files in the transaction that calls crm.send().';
 	END IF;
-	INSERT INTO crm.message_attachment AS a (message_id, name, content_type, content)
-	VALUES (message_attach.message_id, message_attach.name, message_attach.content_type, message_attach.content) RETURNING a.id INTO id;
+	INSERT INTO crm.message_attachment AS a (message_id, name, content_type, content, bytes)
+	VALUES (message_attach.message_id, message_attach.name, message_attach.content_type, message_attach.content, octet_length(message_attach.content)) RETURNING a.id INTO id;
 	RETURN id;
 END
 $$;
@@ -1242,6 +1244,7 @@ SELECT crm.register_no_foreign_key('crm.message_key', c.name, 'written in bulk w
 FROM unnest(ARRAY['rule_id', 'object_id', 'contact_id', 'message_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_throttle', c.name, 'locks, written in bulk')
 FROM unnest(ARRAY['rule_id', 'contact_id']) AS c(name);
+SELECT crm.register_foreign_key('crm.forgotten', 'contact_id', 'crm.contact', 'id');
 SELECT crm.register_no_foreign_key('crm.message_skip', c.name, 'a log, kept 90 days')
 FROM unnest(ARRAY['rule_id', 'event_id', 'contact_id']) AS c(name);
 SELECT crm.register_no_foreign_key(f.t, c.name, 'queue: written and emptied in bulk')

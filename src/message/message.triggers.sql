@@ -53,3 +53,7 @@ COMMENT ON TRIGGER append_only ON crm.message_price IS 'What was paid stays';
 CREATE TRIGGER chain AFTER INSERT ON crm.message_result
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.message_chain();
 COMMENT ON TRIGGER chain ON crm.message_result IS 'What follows a message that failed is queued in the transaction that says so';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.forgotten
+	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
+COMMENT ON TRIGGER append_only ON crm.forgotten IS 'Who was forgotten stays known by number';

@@ -188,12 +188,13 @@ BEGIN
 	), said AS (
 		INSERT INTO crm.message_body AS n (integration_id, lane, channel, recipient, sender, subject, body, html, language, encoding, segments,
 			rule_id, rule_version, template_id, template_version, event_id, event_known_at, object_kind, object_id, company_id, contact_id,
-			contact_point_id, zone, quiet_kind, open_until, not_before, expires_at, depth, sandbox, chain_id, follows_id, step)
+			contact_point_id, zone, quiet_kind, open_until, not_before, expires_at, depth, sandbox, chain_id, follows_id, step, bytes)
 		SELECT carrier.id, CASE WHEN y.from_at > crm.clock() THEN NULL ELSE COALESCE(r.priority, b.lane, 1) END, what ->> 'channel', y.recipient, from_name,
 			y.subject, y.body, y.html, y.language, y.encoding, y.parts,
 			b.rule_id, b.rule_version, y.template_id, y.template_version, b.event_id, b.event_known_at, b.object_kind, b.object_id, b.company_id, b.contact_id,
 			y.point_id, b.zone, b.quiet_kind, y.until_at, CASE WHEN y.from_at > crm.clock() THEN y.from_at END, b.expires_at, b.depth,
-			b.sandbox OR crm.mode() = 'sandbox', COALESCE(b.chain_id, b.id), b.id, number
+			b.sandbox OR crm.mode() = 'sandbox', COALESCE(b.chain_id, b.id), b.id, number,
+			octet_length(y.body) + COALESCE(octet_length(y.subject), 0) + COALESCE(octet_length(y.html), 0)
 		FROM ready y JOIN prior b ON b.id = y.id
 		ORDER BY b.id
 		ON CONFLICT (follows_id) WHERE follows_id IS NOT NULL DO NOTHING

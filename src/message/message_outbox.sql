@@ -564,12 +564,15 @@ AS $$
 DECLARE
 	m record;
 BEGIN
-	SELECT v.id, v.state, v.integration_id, v.attempts INTO m FROM crm.message v WHERE v.id = message_resolve.message_id;
+	SELECT v.id, v.state, v.integration_id, v.attempts, v.recipient INTO m FROM crm.message v WHERE v.id = message_resolve.message_id;
 	IF NOT FOUND OR m.state <> 'uncertain' THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('message %s is not uncertain but %s', message_resolve.message_id, COALESCE(m.state, 'unknown')),
 			HINT = 'SELECT id, recipient, last_error FROM crm.message WHERE state = ''uncertain'';';
 	END IF;
-	IF how = 'resend' THEN
+	IF how = 'resend' AND m.recipient LIKE 'forgotten:%' THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('the reader of message %s was forgotten', m.id),
+			HINT = 'Resolve it as delivered or failed.';
+	ELSIF how = 'resend' THEN
 		-- not into the flight: this session cannot know up to where the courier has read it
 		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
 		VALUES (m.id, m.integration_id, 1, crm.clock()) ON CONFLICT DO NOTHING;
@@ -583,7 +586,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.message_resolve(bigint, text) IS
-'What a person knows of an uncertain message: delivered, failed, or resend. Errors: 55000 it is not uncertain, 22023';
+'What a person knows of an uncertain message: delivered, failed, or resend. Errors: 55000 it is not uncertain, or its reader was forgotten, 22023';
 
 CREATE OR REPLACE FUNCTION crm.point_verified() RETURNS trigger
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
@@ -803,3 +806,29 @@ COMMENT ON COLUMN crm.message.queued_by IS 'Login whose transaction queued it';
 COMMENT ON COLUMN crm.message.chain_id IS 'First message of the chain in which it follows (crm.message.id)';
 COMMENT ON COLUMN crm.message.follows_id IS 'Message in whose place it goes (crm.message.id)';
 COMMENT ON COLUMN crm.message.step IS 'Which step of the chain it is, from 1';
+
+CREATE OR REPLACE VIEW crm.fact_egress AS
+	SELECT a.at, 'message'::text AS what, i.name AS integration, substring(i.url FROM '^[a-z]+://(?:[^/?#@]*@)?(\[[^]]*\]|[^/?#:]*)') AS host,
+		b.channel, b.id AS message_id, b.contact_id, b.company_id, 1::bigint AS requests,
+		(b.bytes + CASE WHEN b.channel = 'email' THEN COALESCE((SELECT sum(f.bytes) FROM crm.message_attachment f WHERE f.message_id = b.id), 0) ELSE 0 END)::bigint AS bytes,
+		a.outcome, b.sandbox
+	FROM crm.message_attempt a
+	JOIN crm.message_body b ON b.id = a.message_id
+	LEFT JOIN crm.integration i ON i.id = a.integration_id
+	WHERE a.outcome IN ('sent', 'failed', 'throttled', 'uncertain') OR a.outcome = 'retry' AND COALESCE(a.words, '') !~ '^(resolve|connect|tls|refused):'
+	UNION ALL
+	SELECT e.hour, 'poll', i.name, e.host, NULL, NULL, NULL, NULL, e.requests, e.bytes, NULL, NULL
+	FROM crm.egress_hour e LEFT JOIN crm.integration i ON i.id = e.integration_id;
+COMMENT ON VIEW crm.fact_egress IS 'What left the database: each try of a message whose bytes left or may have left, and all other requests in sums by hour; no text and no address. Runs as its owner. crm_bi.egress shows it.';
+COMMENT ON COLUMN crm.fact_egress.at IS 'When the try was settled; of a sum the start of its hour; business clock';
+COMMENT ON COLUMN crm.fact_egress.what IS 'message or poll';
+COMMENT ON COLUMN crm.fact_egress.integration IS 'Name of the integration; NULL: it is gone';
+COMMENT ON COLUMN crm.fact_egress.host IS 'Host that was spoken to';
+COMMENT ON COLUMN crm.fact_egress.channel IS 'Channel of the message';
+COMMENT ON COLUMN crm.fact_egress.message_id IS 'crm.message.id';
+COMMENT ON COLUMN crm.fact_egress.contact_id IS 'Whom it concerned (crm.contact.id)';
+COMMENT ON COLUMN crm.fact_egress.company_id IS 'Their company (crm.company.id)';
+COMMENT ON COLUMN crm.fact_egress.requests IS 'Requests';
+COMMENT ON COLUMN crm.fact_egress.bytes IS 'Octets: of a message its texts and files, of a poll address, headers and body; without what the protocol adds';
+COMMENT ON COLUMN crm.fact_egress.outcome IS 'sent, failed, throttled, retry, uncertain; NULL for sums';
+COMMENT ON COLUMN crm.fact_egress.sandbox IS 'It went to a test recipient';
