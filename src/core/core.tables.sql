@@ -145,3 +145,12 @@ CREATE TABLE crm.granted (
 COMMENT ON TABLE crm.granted IS 'Objects whose rights the script has set once; an update grants only on new ones, so that a DBA''s own grants stay his. Rows of code, in no dump.';
 COMMENT ON COLUMN crm.granted.kind IS 'Kind of object, as pg_identify_object says.';
 COMMENT ON COLUMN crm.granted.identity IS 'Its identity, as pg_identify_object says.';
+
+CREATE TABLE crm.expected_trigger (
+	table_name   text NOT NULL,
+	trigger_name text NOT NULL,
+	PRIMARY KEY (table_name, trigger_name)
+);
+COMMENT ON TABLE crm.expected_trigger IS 'Triggers that the script has made, so that crm.selftest() misses one that was dropped. Rows of code, in no dump.';
+COMMENT ON COLUMN crm.expected_trigger.table_name IS 'The table or view.';
+COMMENT ON COLUMN crm.expected_trigger.trigger_name IS 'The trigger.';

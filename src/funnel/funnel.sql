@@ -334,3 +334,18 @@ SELECT crm.register_no_foreign_key('crm.stage_log', 'to_stage_id', 'history outl
 SELECT crm.register_no_foreign_key('crm.stage_log', 'event_id', 'events are partitioned and never deleted');
 SELECT crm.register_foreign_key('crm.deal_move_rule', 'funnel_id', 'crm.funnel');
 SELECT crm.register_foreign_key('crm.deal_move_rule', 'to_stage_id', 'crm.stage');
+
+CREATE OR REPLACE FUNCTION crm.funnel_selftest() RETURNS TABLE (promise text, ok boolean, evidence text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	bad text[];
+BEGIN
+	SELECT array_agg(format('deal %s', d.id) ORDER BY d.id) INTO bad FROM (
+		SELECT x.id FROM crm.deal x
+		WHERE x.stage_id IS DISTINCT FROM (SELECT l.to_stage_id FROM crm.stage_log l WHERE l.deal_id = x.id ORDER BY l.id DESC LIMIT 1)
+		ORDER BY x.id LIMIT 20) d;
+	RETURN QUERY SELECT 'a deal is where its log says', bad IS NULL, coalesce(array_to_string(bad, ', ') || ': changed past the triggers', 'every deal looked at');
+END
+$$;
+COMMENT ON FUNCTION crm.funnel_selftest() IS 'Row of crm.selftest(): the stage of every deal is the last entry of its log';
+SELECT crm.register_hook('selftest', 'funnel', 'crm.funnel_selftest');

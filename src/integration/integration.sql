@@ -1117,9 +1117,17 @@ BEGIN
 		SELECT 'rows there = rows here + rejected', count(*) FILTER (WHERE c.theirs <> c.ours + c.rejected) = 0,
 			format('%s spans counted, %s of them differ', count(*), count(*) FILTER (WHERE c.theirs <> c.ours + c.rejected))
 		FROM crm.completeness c;
+	IF pg_is_in_recovery() THEN
+		RETURN; -- the couriers' memory is not on a standby
+	END IF;
+	RETURN QUERY
+		SELECT 'no dead courier serves an integration', count(*) = 0,
+			coalesce(string_agg(format('integration %s is served by process %s, which is gone', l.integration_id, l.pid), '; ' ORDER BY l.integration_id), 'every lease has its courier')
+		FROM crm.lease l
+		WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database());
 END
 $$;
-COMMENT ON FUNCTION crm.integration_selftest() IS 'Rows of crm.selftest() about secrets and completeness.';
+COMMENT ON FUNCTION crm.integration_selftest() IS 'Rows of crm.selftest() about secrets, completeness and leases.';
 
 CREATE OR REPLACE FUNCTION crm.integration_changed() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -1131,6 +1131,88 @@ END
 $$;
 COMMENT ON FUNCTION crm.message_health() IS 'Rows of crm.health: broken rules, uncertain messages, readers that could not be addressed, test recipients and channels that are missing';
 
+CREATE OR REPLACE FUNCTION crm.message_selftest() RETURNS TABLE (promise text, ok boolean, evidence text)
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS $$
+DECLARE
+	bad text[];
+	r crm.rule%ROWTYPE;
+	silent bigint[];
+	number bigint := 0;
+	since timestamptz := CASE WHEN EXISTS (SELECT FROM crm.clock_state) THEN '-infinity' ELSE (SELECT a.activated_at FROM crm.activation a) END;
+BEGIN
+	SELECT array_agg(format('message %s: %s', x.message_id, x.states) ORDER BY x.message_id) INTO bad
+	FROM (SELECT y.message_id, string_agg(y.state, ', ' ORDER BY y.at) AS states FROM crm.message_result y GROUP BY y.message_id HAVING count(*) > 1 ORDER BY 1 LIMIT 20) x;
+	RETURN QUERY SELECT 'a message ends once', bad IS NULL, COALESCE(array_to_string(bad, '; '), 'no message has two ends');
+
+	SELECT array_agg(format('%s of message %s', x.what, x.message_id)) INTO bad
+	FROM (
+		(SELECT 'end' AS what, y.message_id FROM crm.message_result y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT DISTINCT 'try', y.message_id FROM crm.message_attempt y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT 'key', y.message_id FROM crm.message_key y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT 'hour', y.message_id FROM crm.message_delayed y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT 'deadline', y.message_id FROM crm.message_timer y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT 'retry', y.message_id FROM crm.message_flight y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+	) x;
+	RETURN QUERY SELECT 'whatever speaks of a message has it', bad IS NULL, COALESCE(array_to_string(bad, '; ') || ': these messages are not there', 'ends, tries, keys, hours, deadlines and retries looked at');
+
+	SELECT array_agg(format('batch %s of process %s', l.id, l.pid) ORDER BY l.id) INTO bad
+	FROM crm.message_lease l WHERE NOT crm.process_lives(l.pid, l.started);
+	RETURN QUERY SELECT 'no message is in the hands of a dead courier', bad IS NULL,
+		COALESCE(array_to_string(bad[:20], '; ') || ': the next courier takes them over when it starts', 'every batch has its courier');
+
+	SELECT array_agg(x.words ORDER BY x.words) INTO bad
+	FROM (
+		SELECT format('rule %s, version %s', u.code, u.version) AS words FROM crm.rule u
+		WHERE NOT EXISTS (SELECT FROM crm.rule_version v WHERE v.rule_id = u.id AND v.version = u.version
+			-- read back: an interval is written as the session likes it
+			AND crm.rule_definition(jsonb_populate_record(u, v.definition)) = crm.rule_definition(u))
+		UNION ALL
+		SELECT format('template %s (%s, %s), version %s', t.code, t.channel, t.language, t.version) FROM crm.template t
+		WHERE NOT EXISTS (SELECT FROM crm.template_version v WHERE v.template_id = t.id AND v.version = t.version AND (v.subject, v.body, v.html) IS NOT DISTINCT FROM (t.subject, t.body, t.html))
+	) x;
+	RETURN QUERY SELECT 'rules and texts have their versions', bad IS NULL,
+		COALESCE(array_to_string(bad[:20], '; ') || ': changed past its trigger; save it again', 'each is kept as it stands');
+
+	RETURN QUERY SELECT 'numbers of messages are ahead', COALESCE(b.most, 0) <= n.last_value,
+		CASE WHEN b.most > n.last_value THEN format('crm.message_number stands at %s, crm.message_body.id at %s: SELECT setval(''crm.message_number'', %s);', n.last_value, b.most, b.most)
+			ELSE 'the next message has a new number' END
+	FROM (SELECT max(x.id) AS most FROM crm.message_body x) b, (SELECT CASE WHEN y.is_called THEN y.last_value ELSE y.last_value - 1 END AS last_value FROM crm.message_number y) n;
+
+	-- Events of the last week that a rule had to answer to.
+	bad := NULL;
+	IF crm.guard() THEN
+		FOR r IN SELECT x.* FROM crm.rule x WHERE COALESCE(x.switched, x.enabled) AND x.broken IS NULL ORDER BY x.id LOOP
+			BEGIN
+				SELECT array_agg(e.id) INTO silent
+				FROM crm.event e
+				WHERE e.id IN (
+						SELECT v.id FROM crm.event v
+						WHERE v.kind = r.event_kind AND v.known_at > GREATEST(since, r.edited_at, crm.now() - interval '7 days')
+							AND (r.of_rules IS NULL OR v.data ->> 'rule' = ANY (r.of_rules))
+							AND NOT EXISTS (SELECT FROM crm.message_body b WHERE b.event_id = v.id AND b.rule_id = r.id)
+							AND NOT EXISTS (SELECT FROM crm.message_skip s WHERE s.event_id = v.id AND s.rule_id = r.id)
+							AND NOT EXISTS (SELECT FROM crm.message_key k WHERE k.rule_id = r.id AND k.object_kind = v.object_kind AND k.object_id = v.object_id
+								AND k.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(v.source || ':' || v.source_id, v.id::text) END)
+						ORDER BY v.id DESC LIMIT 1000)
+					AND (r.condition IS NULL OR crm.expression_holds(r.condition, e));
+				SELECT count(*) + number, bad || CASE WHEN count(*) > 0 THEN format('rule %s: events %s', r.code, string_agg(a.event_id::text, ', ' ORDER BY a.event_id) FILTER (WHERE a.n <= 10)) END
+				INTO number, bad
+				FROM (SELECT x.event_id, row_number() OVER (ORDER BY x.event_id) AS n FROM crm.audience_of(r.audience, COALESCE(silent, '{}')) x
+					  JOIN crm.contact c ON c.id = x.contact_id AND c.archived_at IS NULL AND c.created_at <= crm.now() GROUP BY x.event_id) a;
+			EXCEPTION WHEN OTHERS THEN
+				NULL;					-- a condition that fails has its row in crm.message_skip
+			END;
+		END LOOP;
+		bad := array_remove(bad, NULL);
+	END IF;
+	RETURN QUERY SELECT 'every event had its consequences', number = 0,
+		CASE WHEN NOT crm.guard() THEN 'this database is not active: events have none' WHEN number = 0 THEN 'rules asked over the events of the last week'
+			ELSE format('%s events were answered by nothing, as after a load with session_replication_role = replica: %s', number, array_to_string(bad[:10], '; ')) END;
+END
+$$;
+COMMENT ON FUNCTION crm.message_selftest() IS 'Rows of crm.selftest() about messages: one end each, nothing without its message, no dead courier, versions, events that no rule answered to';
+
 CREATE OR REPLACE FUNCTION crm.event_clock_floor() RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT max(e.known_at) FROM crm.event e $$;
@@ -1211,6 +1293,7 @@ SELECT crm.register_audience('message_reader', 'crm.message_reader', 'The reader
 
 SELECT crm.register_hook('ship', 'message', 'crm.ship_message');
 SELECT crm.register_hook('health', 'message', 'crm.message_health');
+SELECT crm.register_hook('selftest', 'message', 'crm.message_selftest');
 SELECT crm.register_hook('maintain', 'message', 'crm.message_maintain');
 SELECT crm.register_hook('maintain', 'chain', 'crm.chain_due');
 SELECT crm.register_hook('recover', 'message', 'crm.message_recover');
