@@ -208,6 +208,7 @@ BEGIN
 			('table',    'crm.sandbox_recipient',           'SELECT',                      'crm_head, crm_director'),
 			('function', 'crm.send',                        'EXECUTE',                     'crm_head, crm_director, crm_integrator'),
 			('function', 'crm.message_attach',              'EXECUTE',                     'crm_head, crm_director, crm_integrator'),
+			('table',    'crm.circuit',                     'SELECT',                      'crm_integrator, crm_director'),
 			('function', 'crm.forget',                      'EXECUTE',                     'crm_director'),
 			('table',    'crm.forgotten',                   'SELECT',                      'crm_director'),
 			('function', 'crm.why',                         'EXECUTE',                     'crm_head, crm_director'),

@@ -425,6 +425,7 @@ BEGIN
 	INSERT INTO crm.integration_state AS s (integration_id) VALUES ($1) ON CONFLICT (integration_id) DO NOTHING;
 	UPDATE crm.integration_state s SET
 		failures = s.failures + 1,
+		failing_since = coalesce(s.failing_since, clock_timestamp()),
 		last_error = masked,
 		last_error_at = clock_timestamp(),
 		hold_ms = now_ms + CASE WHEN $3 IS NULL THEN crm.backoff_ms(s.failures + 1, base) ELSE least(greatest($3, 0), 3600000) END,
@@ -440,7 +441,7 @@ CREATE OR REPLACE FUNCTION crm.integration_succeeded(integration_id bigint) RETU
 BEGIN
 	PERFORM crm.assert_own_integration($1);
 	INSERT INTO crm.integration_state AS s (integration_id, last_ok_at, judged) VALUES ($1, clock_timestamp(), true)
-	ON CONFLICT (integration_id) DO UPDATE SET failures = 0, last_error = NULL, last_error_at = NULL, hold_ms = 0,
+	ON CONFLICT (integration_id) DO UPDATE SET failures = 0, failing_since = NULL, last_error = NULL, last_error_at = NULL, hold_ms = 0,
 		last_ok_at = EXCLUDED.last_ok_at, judged = true;
 END
 $$;
@@ -755,6 +756,7 @@ DECLARE
 	state    text;
 	words    text;
 	hint     text;
+	limit_   integer;
 BEGIN
 	IF coalesce($2, 0) < 1 OR crm.mode() = 'off' THEN
 		RETURN;
@@ -790,6 +792,12 @@ BEGIN
 		IF i.failures > 2 AND i.channel IS NOT NULL THEN
 			allowed := least(allowed, 1 - i.outstanding); -- a service that failed is tried with one request first
 		END IF;
+		limit_ := NULL;
+		IF i.channel IS NOT NULL AND i.settings ?| '{rate,daily_limit}' AND allowed > 0 THEN
+			-- what is counted here leaves at once, or the next helping would come on top of it
+			limit_ := (SELECT r.room FROM crm.rate_room(i.id, i.settings) r);
+			allowed := least(allowed, limit_, i.max_in_flight - i.outstanding);
+		END IF;
 		CONTINUE WHEN allowed < 1;
 		BEGIN
 			requests := coalesce(crm.call_next(i.next_function, i.id, allowed, 5000), '{}');
@@ -805,6 +813,10 @@ BEGIN
 			CONTINUE;
 		END;
 		number := cardinality(requests);
+		IF limit_ IS NOT NULL THEN
+			PERFORM crm.rate_took(i.id, i.settings, allowed, number,
+				(SELECT count(*)::integer FROM unnest(requests) r WHERE coalesce(r.context ->> 'op', 'send') = 'send'));
+		END IF;
 		IF i.channel IS NULL OR number > 0 THEN
 			SELECT max(coalesce(r.timeout_ms, 30000)) INTO longest FROM unnest(requests) r;
 			UPDATE crm.integration_state s SET
@@ -839,10 +851,11 @@ BEGIN
 	END IF;
 	SELECT array_agg(l.integration_id) INTO mine FROM crm.lease l WHERE l.generation = $1;
 	SELECT least(nearest, min(CASE WHEN k.channel IS NULL THEN greatest(coalesce(s.due_ms, CASE WHEN n.poll_ms IS NOT NULL THEN 0 END), s.hold_ms)
-		WHEN s.hold_ms > now_ms THEN s.hold_ms ELSE s.due_ms END)) INTO nearest
+		WHEN s.hold_ms > now_ms THEN s.hold_ms ELSE least(s.due_ms, x.next_ms) END)) INTO nearest
 	FROM crm.integration n
 	JOIN crm.integration_kind k ON k.kind = n.kind AND k.next_function IS NOT NULL
 	JOIN crm.integration_state s ON s.integration_id = n.id
+	LEFT JOIN crm.integration_rate x ON x.integration_id = n.id
 	WHERE n.enabled AND n.id = ANY (mine);
 	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'deadline' ORDER BY h.position LOOP
 		EXECUTE format('SELECT %s($1)', hook.function) INTO moment USING coalesce(mine, '{}');
@@ -877,6 +890,7 @@ BEGIN
 	UPDATE crm.integration_state s SET
 		outstanding = greatest(0, s.outstanding - $2),
 		failures = CASE WHEN s.judged OR NOT $4 THEN s.failures ELSE 0 END,
+		failing_since = CASE WHEN s.judged OR NOT $4 THEN s.failing_since END,
 		last_error = CASE WHEN s.judged OR NOT $4 THEN s.last_error END,
 		last_error_at = CASE WHEN s.judged OR NOT $4 THEN s.last_error_at END,
 		last_ok_at = CASE WHEN s.judged OR NOT $4 THEN s.last_ok_at ELSE clock_timestamp() END,
@@ -1004,7 +1018,10 @@ BEGIN
 	END LOOP;
 	RETURN QUERY
 		SELECT CASE WHEN s.failures > 2 THEN 'error' ELSE 'warning' END, 'integration ' || n.name,
-			format('%s fails%s: %s', n.name, coalesce(' and ' || (waiting ->> n.id::text) || ' messages wait', ''), coalesce(s.last_error, 'no reason known')),
+			format('%s fails%s%s: %s', n.name, coalesce(' and ' || (waiting ->> n.id::text) || ' messages wait', ''),
+				CASE WHEN s.failures <= 2 THEN '' ELSE (SELECT format('; its circuit is %s%s', c.state, coalesce(' until ' || c.waits_until, ', one request is tried'))
+					FROM crm.circuit c WHERE c.integration = n.name) END,
+				coalesce(s.last_error, 'no reason known')),
 			CASE
 				WHEN s.last_error ~ '^resolve:' THEN format('Does the name in %s exist, and does this server reach its name server?', quote_literal(n.url))
 				WHEN s.last_error ~ '^connect:' THEN format('Is the service at %s up, and does the firewall let this server reach it?', quote_literal(n.url))
@@ -1014,10 +1031,20 @@ BEGIN
 				WHEN s.last_error ~ '^(auth:|status (401|403|407|530|534|535))' THEN format('Give the right password: SELECT crm.set_secret(%L, ''file:/…'');', n.name)
 				ELSE 'crm.rejected has what was not understood.'
 			END || format(' It is tried again by itself; after mending SELECT crm.integration_retry(%L); SELECT crm.integration_test(%L); asks now.', n.name, n.name),
-			s.last_error_at
+			coalesce(s.failing_since, s.last_error_at)
 		FROM crm.integration n
 		JOIN crm.integration_state s ON s.integration_id = n.id
 		WHERE n.enabled AND s.failures > 0
+		ORDER BY n.name;
+	RETURN QUERY
+		SELECT 'notice', 'integration ' || n.name,
+			format('The limit of %s (%s) makes %s messages late', n.name,
+				concat_ws(', ', (n.settings ->> 'rate') || ' per ' || coalesce(n.settings ->> 'rate_per', 's'), (n.settings ->> 'daily_limit') || ' a day'), waiting ->> n.id::text),
+			format('Raise the settings rate or daily_limit of crm.integration if the service allows more, or send less: SELECT * FROM crm.circuit WHERE integration = %L;', n.name),
+			x.blocked_since
+		FROM crm.integration n
+		JOIN crm.integration_rate x ON x.integration_id = n.id
+		WHERE n.enabled AND x.blocked_since < clock_timestamp() - interval '1 minute' AND waiting ? n.id::text
 		ORDER BY n.name;
 	RETURN QUERY
 		SELECT 'error', 'integration ' || n.name, format('The secret %s of %s cannot be read: %s', x.name, n.name, crm.secret_file_problem(x.file)),
@@ -1150,6 +1177,8 @@ SELECT crm.register_foreign_key('crm.completeness', 'integration_id', 'crm.integ
 SELECT crm.register_foreign_key('crm.rejected', 'integration_id', 'crm.integration', 'id', on_delete => 'SET NULL');
 SELECT crm.register_no_foreign_key('crm.integration_state', 'integration_id', 'what couriers remember; emptied by a crash, and an unlogged table takes part in no key');
 SELECT crm.register_no_foreign_key('crm.lease', 'integration_id', 'what couriers hold; emptied by a crash, and an unlogged table takes part in no key');
+SELECT crm.register_no_foreign_key('crm.integration_rate', 'integration_id', 'what was claimed lately; goes with its day');
+SELECT crm.register_undumped('crm.integration_rate', 'what was claimed lately, by this machine''s clock');
 SELECT crm.register_no_foreign_key('crm.egress_hour', 'integration_id', 'a record of what left, which outlives its integration');
 SELECT crm.register_undumped('crm.secret', 'a dump holds no secret');
 SELECT crm.register_undumped('crm.integration_state', 'the couriers'' memory of the moment');

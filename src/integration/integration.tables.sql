@@ -110,14 +110,16 @@ CREATE TABLE crm.integration (
 	max_in_flight   integer NOT NULL DEFAULT 32 CHECK (max_in_flight BETWEEN 1 AND 1000),
 	poll_ms         integer CHECK (poll_ms BETWEEN 100 AND 86400000),
 	max_reply_bytes integer NOT NULL DEFAULT 8388608 CHECK (max_reply_bytes BETWEEN 1024 AND 268435456),
-	created_at      timestamptz NOT NULL DEFAULT crm.now()
+	created_at      timestamptz NOT NULL DEFAULT crm.now(),
+	CONSTRAINT integration_limits_check CHECK (coalesce(settings ->> 'rate', '1') ~ '^[1-9][0-9]{0,5}$' AND coalesce(settings ->> 'daily_limit', '1') ~ '^[0-9]{1,8}$'
+		AND coalesce(settings ->> 'rate_per', 's') IN ('s', 'min', 'h', 'day'))
 );
 COMMENT ON TABLE crm.integration IS 'The outside services that this plant uses: one row for each account. Made by crm.add_integration; it holds no secret.';
 COMMENT ON COLUMN crm.integration.id IS 'Number of the integration';
 COMMENT ON COLUMN crm.integration.name IS 'Name chosen by the DBA; also stands in the path of its routes, so letters, digits, _ . - only';
 COMMENT ON COLUMN crm.integration.kind IS 'crm.integration_kind.kind';
 COMMENT ON COLUMN crm.integration.url IS 'Where the service is; without user and password';
-COMMENT ON COLUMN crm.integration.settings IS 'The kind''s defaults overlaid by what the DBA gave; read by crm.setting_of. Keys that every kind knows: ca_file (own certificate authority), allow_hosts (addresses that may be reached), callback_url (address under which the service reaches our listener)';
+COMMENT ON COLUMN crm.integration.settings IS 'The kind''s defaults overlaid by what the DBA gave; read by crm.setting_of. Keys that every kind knows: ca_file (own certificate authority), allow_hosts (addresses that may be reached), rate and rate_per (of a channel: at most so many messages in any s, min, h or day), daily_limit (at most so many on a day of crm.time_zone), callback_url (address under which the service reaches our listener)';
 COMMENT ON COLUMN crm.integration.enabled IS 'The DBA''s switch';
 COMMENT ON COLUMN crm.integration.max_in_flight IS 'Requests at once';
 COMMENT ON COLUMN crm.integration.poll_ms IS 'Milliseconds between polls; NULL for a kind that is not polled';
@@ -150,7 +152,8 @@ CREATE UNLOGGED TABLE crm.integration_state (
 	last_error_at  timestamptz,
 	last_ok_at     timestamptz,
 	judged         boolean NOT NULL DEFAULT false,
-	session        jsonb
+	session        jsonb,
+	failing_since  timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE crm.integration_state IS 'What the couriers remember of each integration between two transactions: schedule, back-off, the provider''s session. Lost at a crash, and then built anew.';
 COMMENT ON COLUMN crm.integration_state.integration_id IS 'The integration';
@@ -163,6 +166,7 @@ COMMENT ON COLUMN crm.integration_state.failures IS 'Failures since the last suc
 COMMENT ON COLUMN crm.integration_state.last_error IS 'The last failure in words, secrets masked; NULL after a success';
 COMMENT ON COLUMN crm.integration_state.last_error_at IS 'When it happened';
 COMMENT ON COLUMN crm.integration_state.last_ok_at IS 'When the service last answered well';
+COMMENT ON COLUMN crm.integration_state.failing_since IS 'When the first failure since the last success was; NULL after a success';
 COMMENT ON COLUMN crm.integration_state.judged IS 'The kind itself has said in the call under way whether the service answers well';
 COMMENT ON COLUMN crm.integration_state.session IS 'What the kind keeps of the provider''s session (an id, a host to go to)';
 
@@ -334,3 +338,25 @@ COMMENT ON COLUMN crm.egress_hour.hour IS 'Start of the hour, business clock';
 COMMENT ON COLUMN crm.egress_hour.host IS 'Host that was asked';
 COMMENT ON COLUMN crm.egress_hour.requests IS 'How many requests were handed to the courier';
 COMMENT ON COLUMN crm.egress_hour.bytes IS 'Octets of their addresses, headers and bodies, without what HTTP and TLS add';
+
+-- ---- how fast it may go ----------------------------------------------------------------------------
+
+CREATE TABLE crm.integration_rate (
+	integration_id bigint PRIMARY KEY,
+	slot           bigint NOT NULL,
+	slot_ms        bigint NOT NULL,
+	counts         integer[] NOT NULL,
+	day            date NOT NULL,
+	day_count      integer NOT NULL DEFAULT 0,
+	next_ms        bigint,
+	blocked_since  timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE crm.integration_rate IS 'What was claimed lately of integrations that have a limit (settings rate, daily_limit): one row each, changed in the transaction that claims.';
+COMMENT ON COLUMN crm.integration_rate.integration_id IS 'The integration';
+COMMENT ON COLUMN crm.integration_rate.slot IS 'Number of the newest slot: crm.monotonic_ms by slot_ms';
+COMMENT ON COLUMN crm.integration_rate.slot_ms IS 'Length of a slot in milliseconds, a twentieth of rate_per';
+COMMENT ON COLUMN crm.integration_rate.counts IS 'Requests claimed in the last 21 slots, the newest first: any span as long as rate_per lies within them';
+COMMENT ON COLUMN crm.integration_rate.day IS 'Day of day_count, in the zone of the setting crm.time_zone';
+COMMENT ON COLUMN crm.integration_rate.day_count IS 'Messages claimed on that day';
+COMMENT ON COLUMN crm.integration_rate.next_ms IS 'When the limit lets the next go, in crm.monotonic_ms; NULL: it holds nothing back';
+COMMENT ON COLUMN crm.integration_rate.blocked_since IS 'Since when it holds something back without a break, real time';

@@ -679,14 +679,16 @@ DECLARE
 	d timestamptz;
 	pace double precision := COALESCE((SELECT c.rate FROM crm.clock_state c), 1);
 	moment bigint;
+	own bigint;
 	nearest bigint;
 BEGIN
 	FOR i IN SELECT n.id FROM crm.integration n JOIN crm.integration_kind k ON k.kind = n.kind WHERE k.channel IS NOT NULL AND n.enabled AND n.id = ANY ($1) LOOP
+		own := NULL;
 		SELECT min(x.due_at) INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id;
 		IF d IS NOT NULL AND pace > 0 THEN
-			nearest := LEAST(nearest, crm.monotonic_ms() + GREATEST(0, ceil(extract(epoch FROM LEAST(d, crm.clock() + interval '1 day') - crm.clock()) * 1000 / pace)::bigint));
+			own := LEAST(own, crm.monotonic_ms() + GREATEST(0, ceil(extract(epoch FROM LEAST(d, crm.clock() + interval '1 day') - crm.clock()) * 1000 / pace)::bigint));
 		ELSIF d <= crm.clock() THEN
-			nearest := LEAST(nearest, crm.monotonic_ms());
+			own := LEAST(own, crm.monotonic_ms());
 		END IF;
 		SELECT * INTO q FROM crm.queue_retry_from(i.id);
 		SELECT min(f.due_ms) INTO moment FROM (
@@ -695,7 +697,11 @@ BEGIN
 			UNION ALL
 			(SELECT x.due_ms FROM crm.message_flight_1 x
 			 WHERE x.integration_id = i.id AND (x.due_ms, x.message_id) > (q.after_ms, q.after_id) ORDER BY x.due_ms, x.message_id LIMIT 1)) f;
-		nearest := LEAST(nearest, moment);
+		own := LEAST(own, moment);
+		IF own IS NOT NULL THEN
+			-- what is due and may not be asked for yet must not keep the courier awake
+			nearest := LEAST(nearest, GREATEST(own, crm.rate_next(i.id)));
+		END IF;
 	END LOOP;
 	RETURN nearest;
 END
