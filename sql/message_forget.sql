@@ -119,4 +119,9 @@ SELECT crm.egress_count(:gate, NULL, ARRAY[ROW (1, 'GET', 'https://gps.example.c
 SELECT crm.egress_count(:gate, NULL, ARRAY[ROW (1, 'GET', 'https://gps.example.com/', NULL, NULL, NULL, NULL, NULL, NULL)::crm.request, ROW (2, 'GET', 'https://[::1]:80/', NULL, NULL, NULL, NULL, NULL, NULL)::crm.request]);
 SELECT crm.egress_count(:gate, 'sms', ARRAY[ROW (1, 'GET', 'https://a.example.com/', NULL, NULL, NULL, NULL, NULL, '{"op": "send"}')::crm.request, ROW (2, 'GET', 'https://a.example.com/', NULL, NULL, NULL, NULL, NULL, '{"op": "balance"}')::crm.request]);
 SELECT at, what, integration, host, requests, bytes FROM crm_bi.egress WHERE what = 'poll' ORDER BY host;
+-- what is left of a person goes through a dump: refused from people, taken by a restore
+INSERT INTO crm.contact_point (contact_id, kind, value, state) VALUES (:anna, 'phone', 'forgotten:1', 'invalid');
+SELECT crm.deactivate();
+INSERT INTO crm.contact_point (contact_id, kind, value, state) VALUES (:anna, 'phone', 'forgotten:1', 'invalid'), (:anna, 'email', 'forgotten:2', 'invalid');
+SELECT kind, value, state FROM crm.contact_point WHERE contact_id = :anna AND value LIKE 'forgotten%' ORDER BY 1;
 ROLLBACK;

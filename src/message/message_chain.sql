@@ -119,7 +119,8 @@ $$;
 COMMENT ON FUNCTION crm.chain_skip(bigint[], integer, text, text) IS 'Says why a step of a chain could not be queued: in crm.message_skip, of a message by hand among its reports';
 
 CREATE OR REPLACE FUNCTION crm.chain_step(message_ids bigint[], number integer, what jsonb, steps jsonb) RETURNS bigint[]
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -231,7 +232,8 @@ COMMENT ON FUNCTION crm.chain_step(bigint[], integer, jsonb, jsonb) IS
 'Queues one step of a chain in the place of messages of one rule (or of one by hand), in one statement; returns those of them that it follows. What cannot be queued is a row in crm.message_skip; one whose time is over is followed by nothing';
 
 CREATE OR REPLACE FUNCTION crm.chain_go(message_ids bigint[], from_steps integer[], late boolean) RETURNS bigint[]
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
 	g record;
@@ -274,7 +276,8 @@ COMMENT ON FUNCTION crm.chain_go(bigint[], integer[], boolean) IS
 'Has messages followed by the next step of their chains that can be done, from a step of each on; late: by a step whose hour has come, else by any. Returns those that are followed. What cannot be done is a row in crm.message_skip, never an error of the report';
 
 CREATE OR REPLACE FUNCTION crm.chain_stop(message_ids bigint[], words text[]) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 BEGIN
 	DELETE FROM crm.message_delayed d WHERE d.message_id = ANY ($1);
@@ -288,7 +291,8 @@ $$;
 COMMENT ON FUNCTION crm.chain_stop(bigint[], text[]) IS 'Cancels messages that have not left, under the lock of crm.chain_shut()';
 
 CREATE OR REPLACE FUNCTION crm.chain_shut(message_ids bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
 	i bigint;
@@ -301,7 +305,8 @@ $$;
 COMMENT ON FUNCTION crm.chain_shut(bigint[]) IS 'Keeps the couriers from claiming messages of these ones'' integrations until the transaction ends: what has not left by now does not leave';
 
 CREATE OR REPLACE FUNCTION crm.message_chain() RETURNS trigger
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
 	ids bigint[];
@@ -341,7 +346,8 @@ COMMENT ON FUNCTION crm.message_chain() IS
 'Statement trigger on crm.message_result: a message that failed or was not delivered is followed by the next step of its chain in the same transaction; one that arrived late calls back what follows it and has not left. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.chain_due() RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
 	due bigint[];
@@ -364,10 +370,11 @@ BEGIN
 	DELETE FROM crm.message_timer t WHERE t.message_id = ANY (due) AND EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = t.message_id);
 	-- on the wire just now, or nobody knows whether it left: later
 	UPDATE crm.message_timer t SET due_at = moment + CASE m.state WHEN 'sending' THEN interval '10 seconds' ELSE interval '1 minute' END
-	FROM crm.message m
-	WHERE t.message_id = ANY (due) AND m.id = t.message_id
-		AND (m.state = 'sending' OR COALESCE(crm.chain_steps(m.id) -> (t.step - 1) ->> 'if_uncertain', 'hold') = 'hold'
-			AND (m.state = 'uncertain' OR m.state = 'queued' AND EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome IN ('sent', 'uncertain'))));
+	FROM (SELECT x.message_id, x.step, (SELECT v.state FROM crm.message v WHERE v.id = x.message_id) AS state
+		  FROM crm.message_timer x WHERE x.message_id = ANY (due) OFFSET 0) m	-- asked of these, not of all messages
+	WHERE t.message_id = m.message_id
+		AND (m.state = 'sending' OR COALESCE(crm.chain_steps(m.message_id) -> (m.step - 1) ->> 'if_uncertain', 'hold') = 'hold'
+			AND (m.state = 'uncertain' OR m.state = 'queued' AND EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.message_id AND a.outcome IN ('sent', 'uncertain'))));
 	SELECT array_agg(t.message_id ORDER BY t.message_id), array_agg(t.step::integer ORDER BY t.message_id) INTO due, steps
 	FROM crm.message_timer t WHERE t.message_id = ANY (due) AND t.due_at <= moment;
 	IF due IS NULL THEN
@@ -395,7 +402,8 @@ COMMENT ON FUNCTION crm.chain_due() IS
 'The courier''s housekeeping: messages that were not delivered within the time of their chain are followed by its next step, at most 500 a call; one that has not left is cancelled. One on the wire is looked at again in ten seconds; one that may have left and got no answer in a minute, as long as the step says if_uncertain hold';
 
 CREATE OR REPLACE FUNCTION crm.chain_words(message_id bigint) RETURNS text[]
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 	SELECT COALESCE(array_agg(l.words ORDER BY l.n, l.id), '{}')
 	FROM (

@@ -160,8 +160,8 @@ CREATE OR REPLACE FUNCTION crm.contact_point_normal() RETURNS trigger
 DECLARE
 	given text := NEW.value;
 BEGIN
-	IF crm.rewriting() THEN
-		RETURN NEW;
+	IF crm.rewriting() OR NEW.value ~ '^forgotten:[0-9]+$' AND NEW.state = 'invalid' AND NOT crm.guard() THEN
+		RETURN NEW;						-- crm.forget(), or a restore of what it has left
 	END IF;
 	IF NEW.kind = 'phone' THEN
 		-- A restore keeps what it finds: the numbering plan may have changed since.
