@@ -821,7 +821,9 @@ CREATE OR REPLACE VIEW crm.fact_egress AS
 	FROM crm.message_attempt a
 	JOIN crm.message_body b ON b.id = a.message_id
 	LEFT JOIN crm.integration i ON i.id = a.integration_id
-	WHERE a.outcome IN ('sent', 'failed', 'throttled', 'uncertain') OR a.outcome = 'retry' AND COALESCE(a.words, '') !~ '^(resolve|connect|tls|refused):'
+	-- an answer that a provider gave later, when asked, is no second try: it was never leased
+	WHERE a.lease_id IS NOT NULL
+		AND (a.outcome IN ('sent', 'failed', 'throttled', 'uncertain') OR a.outcome = 'retry' AND COALESCE(a.words, '') !~ '^(resolve|connect|tls|refused):')
 	UNION ALL
 	SELECT e.hour, 'poll', i.name, e.host, NULL, NULL, NULL, NULL, e.requests, e.bytes, NULL, NULL
 	FROM crm.egress_hour e LEFT JOIN crm.integration i ON i.id = e.integration_id;
