@@ -68,6 +68,7 @@
 #define IDLE_EVERY_MS	10000
 #define IDLE_OVERDUE_MS 60000	/* housekeeping waits no longer for a quiet moment */
 #define WAIT_MAX_MS		60000
+#define ASK_LOADED_MS	100
 #define START_AGAIN_MS	250
 #define RETRY_FIRST_MS	100
 #define RETRY_MAX_MS	10000
@@ -121,6 +122,8 @@ static size_t done_bytes = 0;
 static int64 done_since = 0;	/* ms: the oldest reply not yet settled */
 static int64 claim_at = 0;		/* ms: deadline of the next claim */
 static int64 claimed_at = 0;	/* ms: the last one */
+static int64 wait_asked_at = 0; /* ms: when the nearest deadline was asked for */
+static int64 wait_until = 0;	/* ms: and when it is */
 static int	empty_claims = 0;	/* in a row */
 static int	claim_failures = 0;
 static uint32 wakes_seen;
@@ -778,7 +781,10 @@ ask_wait(void)
 			SPI_OK_SELECT);
 	if (SPI_processed == 1)
 		wait = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? WAIT_MAX_MS : Max(0, Min(DatumGetInt32(wait), WAIT_MAX_MS));
+	wait_asked_at = crm_worker_ms();
+	wait_until = wait_asked_at +
+		(isnull ? WAIT_MAX_MS : Max(0, Min(DatumGetInt32(wait), WAIT_MAX_MS)));
+	return (int) (wait_until - wait_asked_at);
 }
 
 /* ---- the mode ------------------------------------------------------------- */
@@ -1256,7 +1262,12 @@ settle_work(void *arg)
 	values[2] = PointerGetDatum(construct_array(replies, batch->count, reply_type, -1, false, TYPALIGN_DOUBLE));
 	execute(plan(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types),
 			values, NULL, SPI_OK_SELECT);
-	batch->wait_ms = ask_wait();
+
+	/* while much waits to be sent, claims ask often enough */
+	if (waiting > 0 && crm_worker_ms() < wait_asked_at + ASK_LOADED_MS)
+		batch->wait_ms = (int) Max(0, wait_until - crm_worker_ms());
+	else
+		batch->wait_ms = ask_wait();
 	CRM_STOP("settle: before commit");
 }
 

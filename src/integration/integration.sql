@@ -750,8 +750,7 @@ DECLARE
 	now_ms   bigint := crm.monotonic_ms();
 	allowed  integer;
 	requests crm.request[];
-	number   integer;
-	longest  integer;
+	seen     record;
 	asked    bigint;
 	state    text;
 	words    text;
@@ -801,7 +800,11 @@ BEGIN
 		CONTINUE WHEN allowed < 1;
 		BEGIN
 			requests := coalesce(crm.call_next(i.next_function, i.id, allowed, 5000), '{}');
-			IF EXISTS (SELECT FROM unnest(requests) r WHERE r.method IS NULL OR r.url IS NULL) THEN
+			-- one look at them: bodies may be large
+			SELECT bool_or(r.method IS NULL OR r.url IS NULL) AS broken, max(coalesce(r.timeout_ms, 30000)) AS longest,
+				count(*)::integer AS number, count(*) FILTER (WHERE coalesce(r.context ->> 'op', 'send') = 'send')::integer AS sends
+			INTO seen FROM unnest(requests) r;
+			IF seen.broken THEN
 				RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s gave a request without method or url', i.next_function);
 			END IF;
 		EXCEPTION WHEN query_canceled OR assert_failure OR others THEN
@@ -812,25 +815,24 @@ BEGIN
 			PERFORM crm.reject(i.id, i.next_function, words, state);
 			CONTINUE;
 		END;
-		number := cardinality(requests);
 		IF limit_ IS NOT NULL THEN
-			PERFORM crm.rate_took(i.id, i.settings, allowed, number,
-				(SELECT count(*)::integer FROM unnest(requests) r WHERE coalesce(r.context ->> 'op', 'send') = 'send'));
+			PERFORM crm.rate_took(i.id, i.settings, allowed, seen.number, seen.sends);
 		END IF;
-		IF i.channel IS NULL OR number > 0 THEN
-			SELECT max(coalesce(r.timeout_ms, 30000)) INTO longest FROM unnest(requests) r;
+		IF i.channel IS NULL OR seen.number > 0 THEN
 			UPDATE crm.integration_state s SET
-				outstanding = s.outstanding + number,
+				outstanding = s.outstanding + seen.number,
 				claimed_ms = now_ms,
 				asked_ms = NULL,
 				judged = false,
 				-- while its requests are on the way a poller is not asked again, unless they are lost
 				due_ms = CASE WHEN i.channel IS NOT NULL THEN s.asked_ms
-					WHEN number > 0 THEN now_ms + longest + 30000
+					WHEN seen.number > 0 THEN now_ms + seen.longest + 30000
 					ELSE coalesce(s.asked_ms, now_ms + i.poll_ms) END
 			WHERE s.integration_id = i.id;
 		END IF;
-		PERFORM crm.egress_count(i.id, i.channel, requests);
+		IF seen.number > CASE WHEN i.channel IS NULL THEN 0 ELSE seen.sends END THEN
+			PERFORM crm.egress_count(i.id, i.channel, requests);
+		END IF;
 		RETURN QUERY SELECT i.id, r, i.max_in_flight, i.max_reply_bytes, i.settings FROM unnest(requests) r;
 	END LOOP;
 END

@@ -42,7 +42,7 @@ $node->safe_psql('plant', q{INSERT INTO plain.queue (path, body) SELECT '/slow',
 sleep 0.3;
 $locker->query_safe('BEGIN');
 $locker->query_safe('LOCK TABLE plain.queue IN ACCESS EXCLUSIVE MODE');
-sleep($ENV{CRM_SOAK} ? 30 : 12);
+sleep($ENV{CRM_SOAK} ? 30 : 4);
 $locker->query_safe('COMMIT');
 $locker->quit;
 ok($sink->settled($node, 30), 'after the lock everything is settled');
@@ -60,7 +60,7 @@ INSERT INTO plain.queue (sink, path, body) SELECT 'sink', '/', 'x' FROM generate
 SQL
 $locker->query_safe('BEGIN');
 $locker->query_safe('LOCK TABLE plain.queue IN SHARE MODE');
-sleep 7;
+sleep 5;
 $locker->query_safe('COMMIT');
 $locker->quit;
 ok($sink->settled($node, 30), 'all are settled');
