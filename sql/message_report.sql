@@ -15,7 +15,7 @@ SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT", "retr
 CREATE FUNCTION pg_temp.take(gate bigint, n integer) RETURNS TABLE (body text, attempt integer) LANGUAGE sql AS
 	$$ SELECT t.body, t.attempt FROM crm.outbox_take(gate, n) t $$;
 CREATE FUNCTION pg_temp.settle(gate bigint, bodies text[], outcome text, provider text DEFAULT NULL, words text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
-	SELECT crm.outbox_result(gate, array_agg(b.id ORDER BY b.id), array_agg(outcome), array_agg(provider || b.body), array_agg(words))
+	SELECT crm.outbox_result(gate, array_agg(b.id ORDER BY b.id), array_agg(outcome), array_agg(provider || b.body ORDER BY b.id), array_agg(words))
 	FROM crm.message_body b WHERE b.body = ANY (bodies) $$;
 CREATE VIEW pg_temp.shown AS SELECT m.body, m.state, m.attempts, m.provider_id, m.last_error FROM crm.message m;
 INSERT INTO crm.contact (name) VALUES ('Иван') RETURNING id AS ivan \gset

@@ -205,6 +205,11 @@ COMMENT ON FUNCTION crm.partitions_ahead() IS 'Makes the partitions that the nex
 SELECT crm.register_hook('activate', 'core', 'crm.partitions_ahead');
 SELECT crm.register_hook('maintain', 'core', 'crm.partitions_ahead');
 
+SELECT crm.register_undumped('crm.retention_kind', 'rows of code');
+SELECT crm.register_undumped('crm.growing', 'rows of code');
+SELECT crm.register_hook('maintain', 'retention', 'crm.retention_drop');
+SELECT crm.register_hook('health', 'retention', 'crm.retention_health');
+
 -- ---- the clock -------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.set_now(at timestamptz, rate double precision DEFAULT 1) RETURNS timestamptz

@@ -154,3 +154,43 @@ CREATE TABLE crm.expected_trigger (
 COMMENT ON TABLE crm.expected_trigger IS 'Triggers that the script has made, so that crm.selftest() misses one that was dropped. Rows of code, in no dump.';
 COMMENT ON COLUMN crm.expected_trigger.table_name IS 'The table or view.';
 COMMENT ON COLUMN crm.expected_trigger.trigger_name IS 'The trigger.';
+
+-- How long things are kept: what the code offers, and what the DBA chose.
+CREATE TABLE crm.retention_kind (
+	what        text     PRIMARY KEY,
+	keep        interval,
+	minimum       interval NOT NULL,
+	follows     text,
+	guard       text,
+	description text     NOT NULL
+);
+COMMENT ON TABLE crm.retention_kind IS 'What may be kept for a time only, registered by the rooms. Facts are not among them: crm drops no event. Rows of code, in no dump.';
+COMMENT ON COLUMN crm.retention_kind.what IS 'A table of crm.partitioned, whose parts are dropped whole; or the name of a step that a room takes by itself.';
+COMMENT ON COLUMN crm.retention_kind.keep IS 'How long it is kept where the DBA chose nothing; NULL = for ever.';
+COMMENT ON COLUMN crm.retention_kind.minimum IS 'The shortest time that may be chosen.';
+COMMENT ON COLUMN crm.retention_kind.follows IS 'Another row: it is kept no longer than that one.';
+COMMENT ON COLUMN crm.retention_kind.guard IS 'Function f(part regclass, upto timestamptz) RETURNS boolean: whether nothing needs a part any more; NULL = none is asked.';
+COMMENT ON COLUMN crm.retention_kind.description IS 'What it is, in words.';
+
+CREATE TABLE crm.retention_choice (
+	what      text        PRIMARY KEY,
+	keep      interval,
+	chosen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	chosen_by text        NOT NULL DEFAULT session_user
+);
+COMMENT ON TABLE crm.retention_choice IS 'How long things are kept, where the DBA chose it by crm.set_retention(). crm.retention shows what holds.';
+COMMENT ON COLUMN crm.retention_choice.what IS 'crm.retention_kind.what.';
+COMMENT ON COLUMN crm.retention_choice.keep IS 'How long; NULL = for ever.';
+COMMENT ON COLUMN crm.retention_choice.chosen_at IS 'Real time of the choice.';
+COMMENT ON COLUMN crm.retention_choice.chosen_by IS 'The login that chose.';
+
+-- Tables that grow without bound, and the column by which they can be spread over servers.
+CREATE TABLE crm.growing (
+	name             text PRIMARY KEY,
+	distribution_key text NOT NULL,
+	triggers         text
+);
+COMMENT ON TABLE crm.growing IS 'Tables that grow without bound, with the column that every unique key of theirs contains, so that they can be distributed by it. Rows of code, in no dump.';
+COMMENT ON COLUMN crm.growing.name IS 'The table.';
+COMMENT ON COLUMN crm.growing.distribution_key IS 'The column; never NULL.';
+COMMENT ON COLUMN crm.growing.triggers IS 'Why the table has triggers all the same; NULL = it has none.';

@@ -34,6 +34,7 @@ SELECT crm.register_no_foreign_key('crm.event', 'company_id', 'history, partitio
 SELECT crm.register_no_foreign_key('crm.event', 'cause_id', 'history, partitioned; its parent has no key');
 SELECT crm.register_no_foreign_key('crm.event', 'source_id', 'a number of another system');
 
+SELECT crm.register_growing('crm.event', 'id', 'append-only; rules and funnels answer to an event in the transaction of its fact');
 SELECT crm.register_partitioned('crm.event', 'known_at', 'month', ARRAY[
 	'CREATE UNIQUE INDEX ON crm.%1$I (id)',
 	'CREATE INDEX ON crm.%1$I (object_kind, object_id, id)',

@@ -1106,9 +1106,9 @@ CREATE OR REPLACE FUNCTION crm.integration_maintain() RETURNS void
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	DELETE FROM crm.rejected WHERE id IN (
-		SELECT r.id FROM crm.rejected r WHERE r.last_at < crm.now() - interval '90 days' ORDER BY r.last_at LIMIT 1000);
+		SELECT r.id FROM crm.rejected r WHERE r.last_at < crm.now() - crm.keep_of('crm.rejected') ORDER BY r.last_at LIMIT 1000);
 END;
-COMMENT ON FUNCTION crm.integration_maintain() IS 'Drops what was rejected more than 90 days ago, in small steps.';
+COMMENT ON FUNCTION crm.integration_maintain() IS 'Drops what was rejected longer ago than crm.retention says, in small steps: a row is written for each different thing, not for each time that it came.';
 
 CREATE OR REPLACE FUNCTION crm.integration_clock_check() RETURNS void
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -1188,6 +1188,7 @@ SELECT crm.register_undumped('crm.lease', 'ends with the courier');
 SELECT crm.register_dump_filter('crm.integration_kind', 'WHERE NOT shipped');
 SELECT crm.register_dump_filter('crm.reply_rule', 'WHERE NOT shipped');
 SELECT crm.register_hook('health', 'integration', 'crm.integration_health');
+SELECT crm.register_retention('crm.rejected', '90 days', '1 day', 'What came from outside and could not be used; deleted in sets of 1000, since the same thing twice is one row');
 SELECT crm.register_hook('maintain', 'integration', 'crm.integration_maintain');
 SELECT crm.register_hook('clock_check', 'integration', 'crm.integration_clock_check');
 SELECT crm.register_hook('selftest', 'integration', 'crm.integration_selftest');

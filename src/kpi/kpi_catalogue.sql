@@ -210,7 +210,7 @@ CREATE OR REPLACE VIEW crm.fact_message WITH (security_invoker = true) AS
 	SELECT b.id, b.company_id, r.at AS ended_at, b.queued_at, r.state, b.channel, b.language, b.object_kind, b.object_id, b.segments,
 		b.rule_id IS NOT NULL AS by_rule, b.sandbox
 	FROM crm.message_result r
-	JOIN crm.message_body b ON b.id = r.message_id;
+	JOIN crm.message_said b ON b.id = r.message_id;
 COMMENT ON VIEW crm.fact_message IS 'Messages that came to an end: a fact for indicators.';
 COMMENT ON COLUMN crm.fact_message.id IS 'crm.message.id';
 COMMENT ON COLUMN crm.fact_message.company_id IS 'Company of the reader (crm.company.id)';

@@ -290,14 +290,14 @@ CREATE OR REPLACE VIEW crm_bi.notice_latency WITH (security_invoker = true) AS
 		(e.fix_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS fix_at,
 		(e.known_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS known_at,
 		(b.queued_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS queued_at,
-		(a.sent_at AT TIME ZONE crm.kpi_zone())::timestamp(3) AS sent_at,
+		(COALESCE(a.sent_at, b.sent_at) AT TIME ZONE crm.kpi_zone())::timestamp(3) AS sent_at,
 		(CASE WHEN b.not_before > b.queued_at THEN 'yes' ELSE 'no' END)::varchar(3) AS held,
 		extract(epoch FROM e.known_at - e.fix_at)::numeric(12,3) AS poll_s,
 		extract(epoch FROM b.queued_at - e.known_at)::numeric(12,3) AS queue_s,
-		extract(epoch FROM a.sent_at - b.queued_at)::numeric(12,3) AS send_s,
-		extract(epoch FROM a.sent_at - e.fix_at)::numeric(12,3) AS total_s,
+		extract(epoch FROM COALESCE(a.sent_at, b.sent_at) - b.queued_at)::numeric(12,3) AS send_s,
+		extract(epoch FROM COALESCE(a.sent_at, b.sent_at) - e.fix_at)::numeric(12,3) AS total_s,
 		(crm.now() AT TIME ZONE crm.kpi_zone())::timestamp(0) AS fresh_to
-	FROM crm.message_body b
+	FROM crm.message_said b
 	JOIN crm.fact_trip_fix e ON e.id = b.event_id AND e.known_at = b.event_known_at
 	LEFT JOIN crm.rule u ON u.id = b.rule_id
 	LEFT JOIN LATERAL (SELECT min(x.at) AS sent_at FROM crm.message_attempt x WHERE x.message_id = b.id AND x.outcome = 'sent' AND x.at >= b.queued_at - interval '1 day') a ON true;

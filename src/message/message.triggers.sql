@@ -23,9 +23,13 @@ COMMENT ON TRIGGER rule_keep ON crm.rule IS 'Keeps the versions of a rule';
 CREATE TRIGGER wake AFTER INSERT ON crm.message_body FOR EACH STATEMENT EXECUTE FUNCTION crm.wake_couriers();
 COMMENT ON TRIGGER wake ON crm.message_body IS 'The commit wakes the couriers';
 
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.message_body
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON crm.message_body
 	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();
 COMMENT ON TRIGGER append_only ON crm.message_body IS 'What was said stays as it was said';
+
+CREATE TRIGGER moved_only AFTER DELETE ON crm.message_body
+	REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION crm.message_moved_only();
+COMMENT ON TRIGGER moved_only ON crm.message_body IS 'A message leaves this table only for its history';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON crm.message_attempt
 	FOR EACH STATEMENT EXECUTE FUNCTION crm.append_only();

@@ -88,8 +88,9 @@ LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS $$
 	SELECT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = $1 AND a.attempt >= $2 AND a.outcome <> 'report')
 		OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = $1)
+		OR NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = $1)
 $$;
-COMMENT ON FUNCTION crm.flight_spent(bigint, integer) IS 'Whether the try that a row of crm.message_flight asks for was made, or its message has ended';
+COMMENT ON FUNCTION crm.flight_spent(bigint, integer) IS 'Whether the try that a row of crm.message_flight asks for was made, or its message has ended, or has moved to its history';
 
 CREATE OR REPLACE FUNCTION crm.queue_read_retries(integration_id bigint, after_ms bigint, after_id bigint, upto_ms bigint, amount integer)
 RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer, due_ms bigint)
@@ -98,7 +99,8 @@ AS $$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY
-	SELECT b.id, b.expires_at, CASE WHEN b.sandbox THEN '-infinity' ELSE b.open_until END, b.rule_id, f.attempt, f.due_ms
+	-- a message that ended long ago may have moved to its history: its row is spent, and counts
+	SELECT f.message_id, b.expires_at, CASE WHEN b.sandbox THEN '-infinity' ELSE b.open_until END, b.rule_id, f.attempt, f.due_ms
 	FROM (
 		(SELECT x.message_id, x.attempt, x.due_ms FROM crm.message_flight_0 x
 		 WHERE x.integration_id = $1 AND (x.due_ms, x.message_id) > ($2, $3) AND x.due_ms <= $4 ORDER BY x.due_ms, x.message_id LIMIT $5)
@@ -107,7 +109,7 @@ BEGIN
 		 WHERE x.integration_id = $1 AND (x.due_ms, x.message_id) > ($2, $3) AND x.due_ms <= $4 ORDER BY x.due_ms, x.message_id LIMIT $5)
 		ORDER BY due_ms, message_id LIMIT $5
 	) f
-	JOIN crm.message_body b ON b.id = f.message_id
+	LEFT JOIN crm.message_body b ON b.id = f.message_id
 	ORDER BY f.due_ms, f.message_id;
 END
 $$;
@@ -366,7 +368,7 @@ AS $$
 		jsonb_build_object('rule', r.code, 'channel', b.channel, 'recipient', b.recipient, 'body', b.body, 'words', m.words),
 		'message', b.id::text || CASE $1 WHEN 'message.failed' THEN '' ELSE ' ok' END
 	FROM unnest($2, $3) AS m(id, words)
-	JOIN crm.message_body b ON b.id = m.id
+	JOIN crm.message_said b ON b.id = m.id
 	LEFT JOIN crm.rule r ON r.id = b.rule_id
 $$;
 COMMENT ON FUNCTION crm.message_events(text, bigint[], text[]) IS 'Emits message.delivered or message.failed for messages';
@@ -512,7 +514,7 @@ BEGIN
 			RETURN NULL;
 		END IF;
 	END IF;
-	SELECT b.id, b.integration_id, b.queued_at INTO m FROM crm.message_body b WHERE b.id = number;
+	SELECT b.id, b.integration_id, b.queued_at, b.state, b.ended_at INTO m FROM crm.message_said b WHERE b.id = number;
 	-- a provider speaks of its own messages only
 	IF NOT FOUND OR m.integration_id <> message_told.integration_id THEN
 		RETURN false;
@@ -524,6 +526,9 @@ BEGIN
 
 	PERFORM pg_advisory_xact_lock(hashtext('crm.message_report'), hashint8(m.id));
 	SELECT r.state INTO ended FROM crm.message_result r WHERE r.message_id = m.id AND r.at >= m.queued_at - interval '1 day';
+	IF NOT FOUND AND m.ended_at IS NOT NULL THEN
+		ended := m.state;				-- its history knows it still
+	END IF;
 	IF ended = state OR EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome = 'report' AND a.at >= m.queued_at - interval '1 day'
 			AND a.words IS NOT DISTINCT FROM left(concat_ws(': ', message_told.state, NULLIF(message_told.words, '')), 2000)) THEN
 		RETURN true;					-- told before
@@ -573,6 +578,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('the reader of message %s was forgotten', m.id),
 			HINT = 'Resolve it as delivered or failed.';
 	ELSIF how = 'resend' THEN
+		PERFORM crm.message_back(m.id);
 		-- not into the flight: this session cannot know up to where the courier has read it
 		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
 		VALUES (m.id, m.integration_id, 1, crm.clock()) ON CONFLICT DO NOTHING;
@@ -595,7 +601,7 @@ BEGIN
 	IF crm.guard() THEN
 		UPDATE crm.contact_point p SET state = 'verified', verified_at = d.at, verified_by = format('message %s', d.message_id)
 		FROM (SELECT DISTINCT ON (b.contact_point_id) b.contact_point_id, b.id AS message_id, COALESCE(f.reported_at, f.at) AS at
-			  FROM fresh f JOIN crm.message_body b ON b.id = f.message_id
+			  FROM fresh f JOIN crm.message_said b ON b.id = f.message_id
 			  WHERE f.state = 'delivered' AND NOT b.sandbox AND b.contact_point_id IS NOT NULL
 			  ORDER BY b.contact_point_id, b.id DESC) d
 		WHERE p.id = d.contact_point_id AND p.state <> 'verified' AND crm.mode() = 'live';
@@ -777,7 +783,20 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 	LEFT JOIN LATERAL (SELECT x.attempt, x.outcome, x.at, x.provider_id, x.words FROM crm.message_attempt x
 		WHERE x.message_id = b.id AND x.at >= b.queued_at - interval '1 day' AND x.outcome <> 'report' ORDER BY x.attempt DESC, x.at DESC LIMIT 1) a ON true
 	LEFT JOIN crm.message_delayed d ON d.message_id = b.id
-	LEFT JOIN crm.rule u ON u.id = b.rule_id;
+	LEFT JOIN crm.rule u ON u.id = b.rule_id
+	UNION ALL
+	SELECT h.id, COALESCE(r.state, h.state), h.channel, h.recipient, h.body,
+		COALESCE(r.provider_id, h.provider_id), h.queued_at, h.sent_at,
+		CASE WHEN r.state = 'delivered' THEN COALESCE(r.reported_at, r.at) ELSE h.delivered_at END,
+		CASE WHEN r.state IS DISTINCT FROM 'delivered' THEN COALESCE(r.words, h.last_error) END,
+		h.sender, h.subject, h.html, h.language, h.encoding, h.segments,
+		u.code, h.rule_version, h.event_id, h.object_kind, h.object_id, h.company_id, h.contact_id, h.contact_point_id,
+		h.not_before, h.expires_at, h.attempts, h.integration_id, h.sandbox, h.queued_by
+	FROM crm.message_history h
+	-- what was told after it had moved
+	LEFT JOIN LATERAL (SELECT x.state, x.at, x.reported_at, x.provider_id, x.words FROM crm.message_result x
+		WHERE h.ended_at IS NULL AND x.message_id = h.id AND x.at >= h.queued_at - interval '1 day' LIMIT 1) r ON true
+	LEFT JOIN crm.rule u ON u.id = h.rule_id;
 COMMENT ON VIEW crm.message IS 'Messages and what became of them. States: queued, sending (in a courier''s hands), sent, delivered, undelivered, failed, expired, cancelled, uncertain (left, and no answer came)';
 COMMENT ON COLUMN crm.message.id IS 'Number of the message';
 COMMENT ON COLUMN crm.message.state IS 'queued, sending, sent, delivered, undelivered, failed, expired, cancelled or uncertain';

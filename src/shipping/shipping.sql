@@ -33,6 +33,7 @@ SELECT crm.register_foreign_key('crm.trip_fact', 'passage_id', 'crm.passage', 'i
 SELECT crm.register_no_foreign_key('crm.vehicle_position', 'vehicle_id', 'history, partitioned; crm.put_positions() looks the vehicle up');
 SELECT crm.register_no_foreign_key('crm.position_refused', 'vehicle_id', 'may be the very number that no vehicle has');
 
+SELECT crm.register_growing('crm.vehicle_position', 'vehicle_id');
 SELECT crm.register_partitioned('crm.vehicle_position', 'at', 'month', ARRAY[
 	'CREATE UNIQUE INDEX ON crm.%1$I (vehicle_id, at)']);
 

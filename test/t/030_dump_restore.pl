@@ -17,6 +17,14 @@ $node->safe_psql('plant', "UPDATE crm.rule SET switched = false WHERE code = 'tr
 $node->safe_psql('plant', "UPDATE crm.template SET body = 'Отгружено {{tonnes}} т, заказ {{order_number}}' WHERE code = 'shipment.loaded' AND channel = 'sms' AND language = 'ru'");
 my $messages = $node->safe_psql('plant', 'SELECT count(*) FROM crm.message');
 is($messages, '2', 'two messages are due');
+# One that has ended long ago lies in its history.
+$node->safe_psql('plant', <<'SQL');
+INSERT INTO crm.message_body (integration_id, channel, recipient, body, language, queued_at) SELECT id, 'sms', '+79161234567', 'old', 'ru', crm.now() - interval '3 hours' FROM crm.integration;
+INSERT INTO crm.message_result (message_id, state, at) SELECT id, 'cancelled', crm.now() - interval '2 hours' FROM crm.message_body WHERE body = 'old';
+SELECT crm.set_retention('message.ended', '1 hour');
+SELECT crm.message_move();
+SQL
+is($node->safe_psql('plant', "SELECT m.body, m.state FROM crm.message m JOIN crm.message_history h USING (id)"), 'old|cancelled', 'and one is in its history');
 # What the courier is about to write must not come between the dump and the comparison.
 $node->safe_psql('plant', "ALTER SYSTEM SET crm.mode = 'off'; SELECT pg_reload_conf()");
 sleep 2;
@@ -91,12 +99,14 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE bac
 $node->safe_psql('postgres', "ALTER SYSTEM RESET crm.mode; SELECT pg_reload_conf()");
 sleep 1;
 is($node->safe_psql('parallel', 'SELECT crm.activate()'), 'live', 'the copy is activated');
+is($node->safe_psql('parallel', "SELECT state FROM crm.message WHERE body = 'old'"), 'cancelled', 'it shows the history');
+is($node->safe_psql('parallel', "SELECT keep FROM crm.retention WHERE what = 'message.ended'"), '01:00:00', 'and keeps what the DBA chose');
 is($node->safe_psql('parallel', "SELECT switched FROM crm.rule WHERE code = 'trip.departed'"), 'f', 'the switch stands');
 is($node->safe_psql('parallel', "SELECT body FROM crm.template WHERE code = 'shipment.loaded' AND channel = 'sms' AND language = 'ru'"),
 	'Отгружено {{tonnes}} т, заказ {{order_number}}', 'the edited text stands');
 is($node->safe_psql('parallel', "SELECT bool_and(convalidated) FROM pg_constraint WHERE contype = 'f' AND connamespace = 'crm'::regnamespace"), 't', 'foreign keys are there and hold');
 $node->safe_psql('parallel', "SELECT * FROM crm_erp.put_shipment('S3', 'O1', 'А123ВС77', '14200', '40000', waybill => 'ТТН-3')");
-is($node->safe_psql('parallel', 'SELECT count(*) FROM crm.message'), '3', 'a new fact has its message');
+is($node->safe_psql('parallel', 'SELECT count(*) FROM crm.message'), '4', 'a new fact has its message');
 is($node->safe_psql('parallel', "SELECT body FROM crm.message ORDER BY id DESC LIMIT 1"), 'Отгружено 25.8 т, заказ З-15', 'by the edited text');
 
 # A restore that is not whole is refused, with the rows.

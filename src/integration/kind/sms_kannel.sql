@@ -140,7 +140,7 @@ BEGIN
 		THEN least(greatest(clock_timestamp() - to_timestamp(ts::double precision) - interval '1 second', interval '0'), interval '7 days')
 		ELSE interval '0' END;
 	IF state IS NULL
-		OR NOT EXISTS (SELECT FROM crm.message_body AS b WHERE b.id = number AND b.integration_id = $1)
+		OR NOT EXISTS (SELECT FROM crm.message_said AS b WHERE b.id = number AND b.integration_id = $1)
 		OR NOT crm.message_report(number, state, nullif(crm.form_value(query, 'fid'), ''), words, crm.clock() - age) THEN
 		PERFORM crm.reject($1, 'delivery report',
 			CASE WHEN state IS NULL THEN format('st = %s has no known bit', bits) ELSE format('message %s is not one of this integration', number) END,
