@@ -1103,12 +1103,14 @@ $$;
 COMMENT ON FUNCTION crm.integration_health() IS 'Rows of crm.health about integrations: each that fails, secrets that cannot be read, routes without a token, counts that do not add up, functions that are gone.';
 
 CREATE OR REPLACE FUNCTION crm.integration_maintain() RETURNS void
-	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
 	DELETE FROM crm.rejected WHERE id IN (
 		SELECT r.id FROM crm.rejected r WHERE r.last_at < crm.now() - crm.keep_of('crm.rejected') ORDER BY r.last_at LIMIT 1000);
-END;
-COMMENT ON FUNCTION crm.integration_maintain() IS 'Drops what was rejected longer ago than crm.retention says, in small steps: a row is written for each different thing, not for each time that it came.';
+	PERFORM crm.compact('crm.integration_state', 1000, 131072), crm.compact('crm.cursor', 1000, 131072);
+END
+$$;
+COMMENT ON FUNCTION crm.integration_maintain() IS 'Drops what was rejected longer ago than crm.retention says, in small steps: a row is written for each different thing, not for each time that it came. Small tables that are written all the time are written anew where dead rows fill them.';
 
 CREATE OR REPLACE FUNCTION crm.integration_clock_check() RETURNS void
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -1073,9 +1073,10 @@ BEGIN
 	WHERE b.id = s.message_id AND (b.lane IS NULL
 		OR b.id <= (SELECT c.watermark FROM crm.message_cursor c WHERE c.integration_id = b.integration_id AND c.lane = b.lane));
 	PERFORM crm.flight_rotate();
+	PERFORM crm.compact('crm.message_cursor', 1000, 131072), crm.compact('crm.message_lease', 1000, 131072), crm.compact('crm.message_delayed', 20000, 262144);
 END
 $$;
-COMMENT ON FUNCTION crm.message_maintain() IS 'The courier''s housekeeping: early reports after three days, rules without an author put aside, flight tables emptied';
+COMMENT ON FUNCTION crm.message_maintain() IS 'The courier''s housekeeping: early reports after three days, rules without an author put aside, flight tables emptied, the queue''s small tables written anew where dead rows fill them';
 
 CREATE OR REPLACE FUNCTION crm.message_waiting() RETURNS TABLE (integration_id bigint, waiting bigint)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

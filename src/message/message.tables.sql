@@ -365,7 +365,8 @@ CREATE TABLE crm.message_delayed
 	lane smallint NOT NULL,
 	due_at timestamptz NOT NULL
 );
-CREATE INDEX message_delayed_due ON crm.message_delayed (integration_id, due_at);
+-- by number too: a night's messages are all due at one moment
+CREATE INDEX message_delayed_due ON crm.message_delayed (integration_id, due_at, message_id);
 COMMENT ON TABLE crm.message_delayed IS 'Messages that wait for an hour: night, or a rule''s delay';
 COMMENT ON COLUMN crm.message_delayed.message_id IS 'Message (crm.message.id)';
 COMMENT ON COLUMN crm.message_delayed.integration_id IS 'Integration that will carry it (crm.integration.id)';

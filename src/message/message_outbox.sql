@@ -49,8 +49,8 @@ END
 $$;
 COMMENT ON FUNCTION crm.queue_read(bigint, integer, bigint, integer) IS 'The messages of a lane above an id, in order; a fresh snapshot each time';
 
-CREATE OR REPLACE FUNCTION crm.queue_read_delayed(integration_id bigint, amount integer)
-RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer)
+CREATE OR REPLACE FUNCTION crm.queue_read_delayed(integration_id bigint, after_at timestamptz, after_id bigint, amount integer)
+RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer, due_at timestamptz)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -58,19 +58,19 @@ BEGIN
 	RETURN QUERY
 	WITH due AS (
 		SELECT d.message_id FROM crm.message_delayed d
-		WHERE d.integration_id = $1 AND d.due_at <= crm.clock()
-		ORDER BY d.due_at, d.message_id LIMIT $2
+		WHERE d.integration_id = $1 AND (d.due_at, d.message_id) > ($2, $3) AND d.due_at <= crm.clock()
+		ORDER BY d.due_at, d.message_id LIMIT $4
 	), gone AS (
-		DELETE FROM crm.message_delayed d USING due WHERE d.message_id = due.message_id RETURNING d.message_id
+		DELETE FROM crm.message_delayed d USING due WHERE d.message_id = due.message_id RETURNING d.message_id, d.due_at
 	)
 	-- its hours were computed for this moment; if the queue is late they are computed again
 	SELECT b.id, b.expires_at, CASE WHEN b.sandbox OR b.quiet_kind IS NOT NULL THEN '-infinity'::timestamptz END, b.rule_id,
-		COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1
+		COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1, gone.due_at
 	FROM gone JOIN crm.message_body b ON b.id = gone.message_id
 	ORDER BY b.id;
 END
 $$;
-COMMENT ON FUNCTION crm.queue_read_delayed(bigint, integer) IS 'Takes messages whose hour has come out of crm.message_delayed; they are leased or ended in the same transaction';
+COMMENT ON FUNCTION crm.queue_read_delayed(bigint, timestamptz, bigint, integer) IS 'Takes messages whose hour has come out of crm.message_delayed, behind a place in the order of their hours; they are leased or ended in the same transaction';
 
 CREATE OR REPLACE VIEW crm.message_flight AS
 	SELECT f.message_id, f.integration_id, f.attempt, f.due_ms, 0 AS turn FROM crm.message_flight_0 f
@@ -179,10 +179,10 @@ AS '$libdir/crm', 'crm_message_queue_settled';
 COMMENT ON FUNCTION crm.queue_settled(bigint, bigint[]) IS
 'Takes messages out of the leases in memory: their tries and leases (NULL for one that is not in this process''s hands), and the leases of which nothing is left';
 
-CREATE OR REPLACE FUNCTION crm.queue_retry_from(integration_id bigint, OUT after_ms bigint, OUT after_id bigint) RETURNS record
+CREATE OR REPLACE FUNCTION crm.queue_retry_from(integration_id bigint, OUT after_ms bigint, OUT after_id bigint, OUT delayed_at timestamptz) RETURNS record
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS '$libdir/crm', 'crm_message_queue_retry_from';
-COMMENT ON FUNCTION crm.queue_retry_from(bigint) IS 'Up to where this process has read the retries of an integration';
+COMMENT ON FUNCTION crm.queue_retry_from(bigint) IS 'Up to where this process has read the retries of an integration, and its delayed messages';
 
 CREATE OR REPLACE FUNCTION crm.queue_forget() RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
@@ -690,13 +690,13 @@ DECLARE
 BEGIN
 	FOR i IN SELECT n.id FROM crm.integration n JOIN crm.integration_kind k ON k.kind = n.kind WHERE k.channel IS NOT NULL AND n.enabled AND n.id = ANY ($1) LOOP
 		own := NULL;
-		SELECT min(x.due_at) INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id;
+		SELECT * INTO q FROM crm.queue_retry_from(i.id);
+		SELECT min(x.due_at) INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id AND x.due_at >= q.delayed_at;
 		IF d IS NOT NULL AND pace > 0 THEN
 			own := LEAST(own, crm.monotonic_ms() + GREATEST(0, ceil(extract(epoch FROM LEAST(d, crm.clock() + interval '1 day') - crm.clock()) * 1000 / pace)::bigint));
 		ELSIF d <= crm.clock() THEN
 			own := LEAST(own, crm.monotonic_ms());
 		END IF;
-		SELECT * INTO q FROM crm.queue_retry_from(i.id);
 		SELECT min(f.due_ms) INTO moment FROM (
 			(SELECT x.due_ms FROM crm.message_flight_0 x
 			 WHERE x.integration_id = i.id AND (x.due_ms, x.message_id) > (q.after_ms, q.after_id) ORDER BY x.due_ms, x.message_id LIMIT 1)

@@ -74,7 +74,7 @@ typedef struct Lane
 	uint64	   *seen;			/* bit 0 is id base + 1 */
 	int64		seen_words;
 	int64		seen_count;
-	Waiting	   *ring;			/* ring[first] .. ring[first + count - 1], not wrapped */
+	Waiting    *ring;			/* ring[first] .. ring[first + count - 1], not wrapped */
 	int			first;
 	int			count;
 	int			room;
@@ -91,6 +91,10 @@ typedef struct Queue
 	bool		loaded;
 	int64		retry_ms;		/* retries are read up to here */
 	int64		retry_id;
+	TimestampTz delayed_at;		/* delayed ones are taken up to here, but for late comers */
+	int64		delayed_id;
+	int64		delayed_cost_us;	/* what the last look at all of them cost */
+	TimestampTz delayed_full_at;
 	Lane		lane[LANES];
 } Queue;
 
@@ -112,7 +116,7 @@ typedef struct Lease
 /* What crm.queue_pick() gathers. */
 typedef struct Pick
 {
-	Waiting	   *items;
+	Waiting    *items;
 	int			count;
 	int			room;
 	MemoryContext context;		/* of the caller, not of SPI */
@@ -120,9 +124,9 @@ typedef struct Pick
 } Pick;
 
 static MemoryContext queue_context = NULL;
-static HTAB *queues = NULL;
-static HTAB *leased = NULL;
-static HTAB *leases = NULL;
+static HTAB * queues = NULL;
+static HTAB * leased = NULL;
+static HTAB * leases = NULL;
 static bool touched = false;	/* this transaction changed the memory */
 static bool stale = false;		/* the memory does not match the tables */
 static bool callbacks_done = false;
@@ -316,7 +320,7 @@ crm_message_queue_pick(PG_FUNCTION_ARGS)
 	rules = palloc(sizeof(int64) * Max(pick.count, 1));
 	for (int i = 0; i < pick.count; i++)
 	{
-		Waiting	   *item = &pick.items[i];
+		Waiting    *item = &pick.items[i];
 		bool		known = item->rule == 0;
 
 		ids[i] = item->id;
@@ -458,8 +462,8 @@ crm_message_queue_retry_from(PG_FUNCTION_ARGS)
 {
 	int64		integration = PG_GETARG_INT64(0);
 	TupleDesc	desc;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
 	Queue	   *queue = NULL;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -468,6 +472,7 @@ crm_message_queue_retry_from(PG_FUNCTION_ARGS)
 		queue = hash_search(queues, &integration, HASH_FIND, NULL);
 	values[0] = Int64GetDatum(queue != NULL && queue->loaded ? queue->retry_ms : -1);
 	values[1] = Int64GetDatum(queue != NULL && queue->loaded ? queue->retry_id : 0);
+	values[2] = TimestampTzGetDatum(queue != NULL && queue->loaded ? queue->delayed_at : DT_NOBEGIN);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
@@ -608,6 +613,10 @@ load(Queue *queue)
 	}
 	queue->retry_ms = -1;
 	queue->retry_id = 0;
+	queue->delayed_at = DT_NOBEGIN;
+	queue->delayed_id = 0;
+	queue->delayed_cost_us = 0;
+	queue->delayed_full_at = 0;
 	queue->loaded = true;
 }
 
@@ -884,7 +893,7 @@ take_retries(Queue *queue, int capacity, Pick *pick)
 		Datum		values[5];
 		int			want = capacity - pick->count;
 		int			rows;
-		Waiting	   *items;
+		Waiting    *items;
 		int64	   *ids;
 		int32	   *attempts;
 		bool		is_null;
@@ -929,18 +938,57 @@ take_retries(Queue *queue, int capacity, Pick *pick)
 	}
 }
 
+/*
+ * Messages whose hour has come.  Rows that were taken are dead, and while some
+ * snapshot is held they stay in front of those that wait: a look at all of
+ * them would cost more with each batch.  So a look begins where the last one
+ * ended.  A row that came late, due before that, is found by the looks from
+ * the beginning: made whenever ten times as long has passed as the last of
+ * them took.
+ */
 static void
 take_delayed(Queue *queue, int capacity, Pick *pick)
 {
-	Oid			types[2] = {INT8OID, INT4OID};
-	Datum		values[2] = {Int64GetDatum(queue->integration), Int32GetDatum(capacity - pick->count)};
-	int			rows = call(&plan_delayed, "SELECT id, rule_id, expires_at, open_until, attempt FROM crm.queue_read_delayed($1, $2)", 2, types, values);
+	Oid			types[4] = {INT8OID, TIMESTAMPTZOID, INT8OID, INT4OID};
+	Datum		values[4];
+	TimestampTz start = GetCurrentTimestamp();
+	bool		full;
+	int			rows;
+	TimestampTz last_at = DT_NOBEGIN;
+	int64		last_id = 0;
 
+	/* from the beginning also where one of the two clocks was set back */
+	full = start - queue->delayed_full_at > 10 * queue->delayed_cost_us || start < queue->delayed_full_at ||
+		crm_clock() < queue->delayed_at;
+	values[0] = Int64GetDatum(queue->integration);
+	values[1] = TimestampTzGetDatum(full ? DT_NOBEGIN : queue->delayed_at);
+	values[2] = Int64GetDatum(full ? 0 : queue->delayed_id);
+	values[3] = Int32GetDatum(capacity - pick->count);
+	rows = call(&plan_delayed, "SELECT id, rule_id, expires_at, open_until, attempt, due_at FROM crm.queue_read_delayed($1, $2, $3, $4)", 4, types, values);
 	for (int i = 0; i < rows; i++)
 	{
-		Waiting		item = item_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		Waiting		item = item_of(tuple, desc);
+		bool		is_null;
+		TimestampTz due = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &is_null));
 
+		if (due > last_at || (due == last_at && item.id > last_id))
+		{
+			last_at = due;
+			last_id = item.id;
+		}
 		pick_item(pick, &item);
+	}
+	if (rows > 0)
+	{
+		queue->delayed_at = last_at;
+		queue->delayed_id = last_id;
+	}
+	if (full)
+	{
+		queue->delayed_full_at = GetCurrentTimestamp();
+		queue->delayed_cost_us = queue->delayed_full_at - start;
 	}
 }
 
