@@ -45,6 +45,12 @@ SELECT crm.message_move();
 SELECT pg_temp.settle(:gate, ARRAY['c'], 'sent', 'p-');
 SELECT * FROM pg_temp.shown;
 SELECT regexp_replace(crm.why(id), '^Message \d+', 'Message N') FROM crm.message WHERE body IN ('b', 'c') ORDER BY body;
+-- the self-test misses nothing, and whoever is forgotten is so in the history
+SELECT promise, ok FROM crm.selftest() WHERE NOT ok;
+SAVEPOINT kept;
+SELECT what, changed FROM crm.forget(:ivan) ORDER BY what COLLATE "C";
+SELECT count(*), count(*) FILTER (WHERE recipient LIKE 'forgotten:%') FROM crm.message_history;
+ROLLBACK TO kept;
 -- it moves again, and comes back once
 SELECT crm.set_now('2027-01-20 09:00Z', 0);
 SELECT crm.message_move();

@@ -1150,12 +1150,12 @@ BEGIN
 
 	SELECT array_agg(format('%s of message %s', x.what, x.message_id)) INTO bad
 	FROM (
-		(SELECT 'end' AS what, y.message_id FROM crm.message_result y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
-		UNION ALL (SELECT DISTINCT 'try', y.message_id FROM crm.message_attempt y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
-		UNION ALL (SELECT 'key', y.message_id FROM crm.message_key y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		(SELECT 'end' AS what, y.message_id FROM crm.message_result y WHERE NOT EXISTS (SELECT FROM crm.message_said b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT DISTINCT 'try', y.message_id FROM crm.message_attempt y WHERE NOT EXISTS (SELECT FROM crm.message_said b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT 'key', y.message_id FROM crm.message_key y WHERE crm.keep_of('crm.message_history') IS NULL AND NOT EXISTS (SELECT FROM crm.message_said b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
 		UNION ALL (SELECT 'hour', y.message_id FROM crm.message_delayed y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
 		UNION ALL (SELECT 'deadline', y.message_id FROM crm.message_timer y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
-		UNION ALL (SELECT 'retry', y.message_id FROM crm.message_flight y WHERE NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
+		UNION ALL (SELECT 'retry', y.message_id FROM crm.message_flight y WHERE NOT EXISTS (SELECT FROM crm.message_said b WHERE b.id = y.message_id) ORDER BY 2 LIMIT 10)
 	) x;
 	RETURN QUERY SELECT 'whatever speaks of a message has it', bad IS NULL, COALESCE(array_to_string(bad, '; ') || ': these messages are not there', 'ends, tries, keys, hours, deadlines and retries looked at');
 
@@ -1180,7 +1180,7 @@ BEGIN
 	RETURN QUERY SELECT 'numbers of messages are ahead', COALESCE(b.most, 0) <= n.last_value,
 		CASE WHEN b.most > n.last_value THEN format('crm.message_number stands at %s, crm.message_body.id at %s: SELECT setval(''crm.message_number'', %s);', n.last_value, b.most, b.most)
 			ELSE 'the next message has a new number' END
-	FROM (SELECT max(x.id) AS most FROM crm.message_body x) b, (SELECT CASE WHEN y.is_called THEN y.last_value ELSE y.last_value - 1 END AS last_value FROM crm.message_number y) n;
+	FROM (SELECT max(x.id) AS most FROM crm.message_said x) b, (SELECT CASE WHEN y.is_called THEN y.last_value ELSE y.last_value - 1 END AS last_value FROM crm.message_number y) n;
 
 	-- Events of the last week that a rule had to answer to.
 	bad := NULL;
@@ -1193,7 +1193,7 @@ BEGIN
 						SELECT v.id FROM crm.event v
 						WHERE v.kind = r.event_kind AND v.known_at > GREATEST(since, r.edited_at, crm.now() - interval '7 days')
 							AND (r.of_rules IS NULL OR v.data ->> 'rule' = ANY (r.of_rules))
-							AND NOT EXISTS (SELECT FROM crm.message_body b WHERE b.event_id = v.id AND b.rule_id = r.id)
+							AND NOT EXISTS (SELECT FROM crm.message_said b WHERE b.event_id = v.id AND b.rule_id = r.id)
 							AND NOT EXISTS (SELECT FROM crm.message_skip s WHERE s.event_id = v.id AND s.rule_id = r.id)
 							AND NOT EXISTS (SELECT FROM crm.message_key k WHERE k.rule_id = r.id AND k.object_kind = v.object_kind AND k.object_id = v.object_id
 								AND k.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(v.source || ':' || v.source_id, v.id::text) END)
@@ -1336,7 +1336,7 @@ FROM unnest(ARRAY['rule_id', 'event_id', 'contact_id']) AS c(name);
 SELECT crm.register_no_foreign_key(f.t, c.name, 'queue: written and emptied in bulk')
 FROM unnest(ARRAY['crm.message_flight_0', 'crm.message_flight_1']) AS f(t), unnest(ARRAY['message_id', 'integration_id']) AS c(name);
 SELECT crm.register_no_foreign_key(t.name, 'message_id', 'queue: written and emptied in bulk') FROM unnest(ARRAY['crm.message_timer', 'crm.message_stop']) AS t(name);
-SELECT crm.register_foreign_key('crm.message_fallback', 'message_id', 'crm.message_body', 'id');
+SELECT crm.register_no_foreign_key('crm.message_fallback', 'message_id', 'the message moves to its history');
 SELECT crm.register_no_foreign_key('crm.message_delayed', 'message_id', 'queue: written and emptied in bulk');
 SELECT crm.register_no_foreign_key('crm.message_attempt', c.name, 'history, partitioned')
 FROM unnest(ARRAY['message_id', 'integration_id', 'lease_id', 'provider_id']) AS c(name);

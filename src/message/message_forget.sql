@@ -94,7 +94,7 @@ BEGIN
 					OR EXISTS (SELECT FROM crm.line x WHERE x.value = v.value) END AS shared
 		FROM (SELECT 'name' AS kind, c.name AS value WHERE c.source <> 'forgotten'
 			  UNION SELECT x.kind, x.value FROM crm.contact_point x WHERE x.contact_id = $1
-			  UNION SELECT CASE b.channel WHEN 'sms' THEN 'phone' ELSE b.channel END, b.recipient FROM crm.message_body b WHERE b.contact_id = $1) v
+			  UNION SELECT CASE b.channel WHEN 'sms' THEN 'phone' ELSE b.channel END, b.recipient FROM crm.message_said b WHERE b.contact_id = $1) v
 		WHERE v.value NOT LIKE 'forgotten:%'
 		ORDER BY 1, 2
 	LOOP
@@ -115,7 +115,7 @@ BEGIN
 	END LOOP;
 
 	-- Nothing more leaves for this person.
-	SELECT array_agg(b.id ORDER BY b.id) INTO ids FROM crm.message_body b
+	SELECT array_agg(b.id ORDER BY b.id) INTO ids FROM crm.message_said b
 	WHERE b.contact_id = $1 OR b.contact_id IS NULL AND b.recipient = ANY (rest);
 	ids := COALESCE(ids, '{}');
 	PERFORM crm.chain_shut(ids);
@@ -136,11 +136,16 @@ BEGIN
 	WHERE b.id = ANY (ids) AND b.recipient <> alias;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	done := done || jsonb_build_object('crm.message_body', n);
+	UPDATE crm.message_history b SET recipient = alias, body = '[forgotten]', subject = left(b.subject, 0) || '[forgotten]', html = left(b.html, 0) || '[forgotten]',
+		last_error = CASE WHEN own IS NULL THEN b.last_error ELSE regexp_replace(b.last_error, own, alias, 'gi') END
+	WHERE b.id = ANY (ids) AND b.recipient <> alias;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	done := done || jsonb_build_object('crm.message_history', n);
 	UPDATE crm.message_attachment a SET name = 'forgotten-' || a.id, content = '' WHERE a.message_id = ANY (ids) AND a.name <> 'forgotten-' || a.id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	done := done || jsonb_build_object('crm.message_attachment', n);
 	UPDATE crm.message_fallback f SET steps = '[]'
-	WHERE f.message_id IN (SELECT COALESCE(b.chain_id, b.id) FROM crm.message_body b WHERE b.id = ANY (ids)) AND f.steps <> '[]';
+	WHERE f.message_id IN (SELECT COALESCE(b.chain_id, b.id) FROM crm.message_said b WHERE b.id = ANY (ids)) AND f.steps <> '[]';
 	GET DIAGNOSTICS n = ROW_COUNT;
 	done := done || jsonb_build_object('crm.message_fallback', n);
 	UPDATE crm.event e SET data = e.data || jsonb_build_object('recipient', alias, 'body', '[forgotten]')
@@ -195,7 +200,7 @@ BEGIN
 			WHERE r.relnamespace = 'crm'::regnamespace AND r.relkind = 'r'
 				-- what the plant itself has written: its people, its services, its texts
 				AND r.relname <> ALL (ARRAY['employee', 'line', 'team', 'integration', 'integration_kind', 'secret', 'route', 'sandbox_recipient', 'rule', 'rule_version',
-					'template', 'template_version', 'forgotten', 'foreign_key', 'hook', 'granted', 'dump_rule', 'partitioned'])
+					'template', 'template_version', 'forgotten', 'foreign_key', 'hook', 'granted', 'dump_rule', 'partitioned', 'growing', 'retention_kind', 'retention_choice'])
 			GROUP BY r.oid, i.inhparent
 			ORDER BY 1
 		LOOP

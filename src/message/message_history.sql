@@ -15,13 +15,13 @@ CREATE OR REPLACE VIEW crm.message_said AS
 	SELECT b.id, b.integration_id, b.lane, b.channel, b.recipient, b.sender, b.subject, b.body, b.html, b.language, b.encoding, b.segments,
 		b.rule_id, b.rule_version, b.template_id, b.template_version, b.event_id, b.event_known_at, b.object_kind, b.object_id,
 		b.company_id, b.contact_id, b.contact_point_id, b.zone, b.quiet_kind, b.open_until, b.not_before, b.expires_at, b.depth, b.sandbox,
-		b.queued_at, b.queued_by, NULL::text AS state, NULL::timestamptz AS ended_at, NULL::timestamptz AS sent_at
+		b.queued_at, b.queued_by, b.chain_id, b.follows_id, b.step, b.bytes, NULL::text AS state, NULL::timestamptz AS ended_at, NULL::timestamptz AS sent_at
 	FROM crm.message_body b
 	UNION ALL
 	SELECT h.id, h.integration_id, h.lane, h.channel, h.recipient, h.sender, h.subject, h.body, h.html, h.language, h.encoding, h.segments,
 		h.rule_id, h.rule_version, h.template_id, h.template_version, h.event_id, h.event_known_at, h.object_kind, h.object_id,
 		h.company_id, h.contact_id, h.contact_point_id, h.zone, h.quiet_kind, h.open_until, h.not_before, h.expires_at, h.depth, h.sandbox,
-		h.queued_at, h.queued_by, h.state, h.ended_at, h.sent_at
+		h.queued_at, h.queued_by, h.chain_id, h.follows_id, h.step, h.bytes, h.state, h.ended_at, h.sent_at
 	FROM crm.message_history h;
 COMMENT ON VIEW crm.message_said IS 'What was said to whom, wherever it lies: crm.message_body and crm.message_history as one. For code that joins; people read crm.message';
 COMMENT ON COLUMN crm.message_said.id IS 'Number of the message, drawn by crm.next_message_id()';
@@ -56,6 +56,10 @@ COMMENT ON COLUMN crm.message_said.depth IS 'Length of the chain of events and m
 COMMENT ON COLUMN crm.message_said.sandbox IS 'Queued in the mode sandbox: goes to a test recipient whatever the mode is later';
 COMMENT ON COLUMN crm.message_said.queued_at IS 'When it was queued, business clock';
 COMMENT ON COLUMN crm.message_said.queued_by IS 'Login whose transaction queued it';
+COMMENT ON COLUMN crm.message_said.chain_id IS 'First message of the chain in which this one follows (crm.message.id); NULL: it follows none';
+COMMENT ON COLUMN crm.message_said.follows_id IS 'Message in whose place this one goes (crm.message.id); NULL: of none';
+COMMENT ON COLUMN crm.message_said.step IS 'Which step of the chain it is, from 1; NULL: the first message';
+COMMENT ON COLUMN crm.message_said.bytes IS 'Octets of its texts in UTF-8, as queued: subject, body and html; stays when the reader is forgotten';
 COMMENT ON COLUMN crm.message_said.state IS 'State with which it moved to its history; NULL: it has not moved, crm.message tells';
 COMMENT ON COLUMN crm.message_said.ended_at IS 'When we knew its end, where its history says so';
 COMMENT ON COLUMN crm.message_said.sent_at IS 'When the provider took it, where its history says so';
@@ -63,6 +67,7 @@ COMMENT ON COLUMN crm.message_said.sent_at IS 'When the provider took it, where 
 SELECT crm.register_growing('crm.message_history', 'id');
 SELECT crm.register_growing('crm.message_attempt', 'message_id', 'append-only, also for its owner; its statement triggers do nothing on INSERT');
 SELECT crm.register_growing('crm.message_result', 'message_id', 'append-only, also for its owner; an arrived message proves its address in the same transaction');
+SELECT crm.register_growing('crm.message_price', 'message_id', 'append-only, also for its owner');
 SELECT crm.register_growing('crm.message_attachment', 'message_id');
 SELECT crm.register_growing('crm.message_skip', 'event_id');
 SELECT crm.register_growing('crm.message_key', 'object_id');
@@ -102,6 +107,8 @@ AS $$
 		AND CASE WHEN r.state IS NOT NULL THEN r.at < crm.clock() - crm.keep_of('message.ended')
 			ELSE a.outcome IN ('sent', 'uncertain') AND a.at < crm.clock() - crm.keep_of('message.open') END
 		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = b.id)
+		AND NOT EXISTS (SELECT FROM crm.message_timer t WHERE t.message_id = b.id)
+		AND NOT EXISTS (SELECT FROM crm.message_watch w WHERE w.message_id = b.id)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = b.integration_id AND l.ids @> b.id)
 		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND NOT crm.flight_spent(f.message_id, f.attempt))
 $$;
@@ -233,11 +240,13 @@ SELECT crm.register_undumped('crm.message_walk', 'a place in a round that begins
 SELECT crm.register_partitioned('crm.message_history', 'queued_at', 'month', ARRAY[
 	'CREATE UNIQUE INDEX ON crm.%1$I (id)',
 	'CREATE INDEX ON crm.%1$I (contact_id, id) WHERE contact_id IS NOT NULL',
-	'CREATE INDEX ON crm.%1$I (event_id) WHERE event_id IS NOT NULL']);
+	'CREATE INDEX ON crm.%1$I (event_id) WHERE event_id IS NOT NULL',
+	'CREATE INDEX ON crm.%1$I (follows_id) WHERE follows_id IS NOT NULL',
+	'CREATE INDEX ON crm.%1$I (chain_id) WHERE chain_id IS NOT NULL']);
 SELECT crm.register_partitioned('crm.message_attachment', 'at', 'month', ARRAY['CREATE UNIQUE INDEX ON crm.%1$I (message_id, name)']);
 SELECT crm.register_partitioned('crm.message_skip', 'at', 'month', ARRAY['CREATE INDEX ON crm.%1$I (event_id)']);
 SELECT crm.register_no_foreign_key('crm.message_history', c.name, 'history, partitioned')
-FROM unnest(ARRAY['integration_id', 'rule_id', 'template_id', 'event_id', 'object_id', 'company_id', 'contact_id', 'contact_point_id', 'provider_id']) AS c(name);
+FROM unnest(ARRAY['integration_id', 'rule_id', 'template_id', 'event_id', 'object_id', 'company_id', 'contact_id', 'contact_point_id', 'provider_id', 'chain_id', 'follows_id']) AS c(name);
 SELECT crm.register_no_foreign_key('crm.message_walk', 'after_id', 'a place, not a row');
 
 SELECT crm.register_retention('message.ended', '7 days', '1 hour', 'How long a message that has ended stays among those that are under way, before it moves to crm.message_history; NULL: it never moves');

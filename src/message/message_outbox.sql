@@ -791,7 +791,7 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 		CASE WHEN r.state IS DISTINCT FROM 'delivered' THEN COALESCE(r.words, h.last_error) END,
 		h.sender, h.subject, h.html, h.language, h.encoding, h.segments,
 		u.code, h.rule_version, h.event_id, h.object_kind, h.object_id, h.company_id, h.contact_id, h.contact_point_id,
-		h.not_before, h.expires_at, h.attempts, h.integration_id, h.sandbox, h.queued_by
+		h.not_before, h.expires_at, h.attempts, h.integration_id, h.sandbox, h.queued_by, h.chain_id, h.follows_id, h.step
 	FROM crm.message_history h
 	-- what was told after it had moved
 	LEFT JOIN LATERAL (SELECT x.state, x.at, x.reported_at, x.provider_id, x.words FROM crm.message_result x
@@ -838,7 +838,7 @@ CREATE OR REPLACE VIEW crm.fact_egress AS
 		(b.bytes + CASE WHEN b.channel = 'email' THEN COALESCE((SELECT sum(f.bytes) FROM crm.message_attachment f WHERE f.message_id = b.id), 0) ELSE 0 END)::bigint AS bytes,
 		a.outcome, b.sandbox
 	FROM crm.message_attempt a
-	JOIN crm.message_body b ON b.id = a.message_id
+	JOIN crm.message_said b ON b.id = a.message_id
 	LEFT JOIN crm.integration i ON i.id = a.integration_id
 	-- an answer that a provider gave later, when asked, is no second try: it was never leased
 	WHERE a.lease_id IS NOT NULL

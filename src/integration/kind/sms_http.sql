@@ -411,7 +411,7 @@ BEGIN
 	reason := CASE
 		WHEN NOT d ? 'report' THEN 'the description has no part report'
 		WHEN number IS NULL OR number !~ '^[0-9]{1,18}$' THEN 'no number of a message in its address'
-		WHEN NOT EXISTS (SELECT FROM crm.message_body AS b WHERE b.id = number::bigint AND b.integration_id = $1) THEN format('message %s is not one of this integration', number)
+		WHEN NOT EXISTS (SELECT FROM crm.message_said AS b WHERE b.id = number::bigint AND b.integration_id = $1) THEN format('message %s is not one of this integration', number)
 		WHEN state IS NULL OR state = 'unknown' THEN format('%s at %s is no state of the description', coalesce(quote_literal(value), 'nothing'), d #>> '{report,state}') END;
 	IF reason IS NOT NULL THEN
 		PERFORM crm.reject($1, 'delivery report', reason, '22P02', convert_to(coalesce(nullif(request.query, '') || E'\n', ''), 'UTF8') || coalesce(request.body, ''));
