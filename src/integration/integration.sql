@@ -830,7 +830,7 @@ BEGIN
 					ELSE coalesce(s.asked_ms, now_ms + i.poll_ms) END
 			WHERE s.integration_id = i.id;
 		END IF;
-		IF seen.number > CASE WHEN i.channel IS NULL THEN 0 ELSE seen.sends END THEN
+		IF seen.number > seen.sends OR i.channel IS NULL AND seen.number > 0 THEN
 			PERFORM crm.egress_count(i.id, i.channel, requests);
 		END IF;
 		RETURN QUERY SELECT i.id, r, i.max_in_flight, i.max_reply_bytes, i.settings FROM unnest(requests) r;
