@@ -62,9 +62,12 @@ PG_MODULE_MAGIC;
 #define CRM_TERM_DIE_MS		700
 #define CRM_SOON_GRACE_MS	1000
 #define CRM_TICK_MS			100
-/* short: while a transaction waits for a lock, no byte moves, and replies would
- * count as late */
-#define CRM_LOCK_TIMEOUT	"250ms"
+/*
+ * Short for a courier: while its transaction waits for a lock, no byte moves,
+ * and replies would count as late.  The listener's clients wait anyway.
+ */
+#define COURIER_LOCK_TIMEOUT	"250ms"
+#define LISTENER_LOCK_TIMEOUT	"10s"
 #define CRM_LOG_EVERY_MS	10000
 
 const CrmWorkerApi *crm_worker = NULL;
@@ -237,7 +240,6 @@ worker_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
-		{"lock_timeout", CRM_LOCK_TIMEOUT},
 		{"jit", "off"},
 		{"application_name", ""},
 		{"max_parallel_workers_per_gather", "0"},
@@ -251,6 +253,9 @@ worker_settings(void)
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET,
 						PGC_S_SESSION);
+	SetConfigOption("lock_timeout",
+					crm_worker_slot->kind == CRM_WORKER_COURIER ? COURIER_LOCK_TIMEOUT : LISTENER_LOCK_TIMEOUT,
+					PGC_SUSET, PGC_S_SESSION);
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "on", PGC_SUSET, PGC_S_SESSION);
 }
