@@ -37,7 +37,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/array.h"
@@ -588,64 +587,6 @@ claim(int64 now)
 		lane_list[i]->more = lane_list[i]->got >= lane_list[i]->room;
 }
 
-static CrmText
-text_of(Datum datum, bool isnull)
-{
-	CrmText text = {NULL, 0};
-
-	if (!isnull)
-	{
-		struct varlena *value = PG_DETOAST_DATUM_PACKED(datum);
-
-		text.		data = VARDATA_ANY(value);
-		text.		length = VARSIZE_ANY_EXHDR(value);
-	}
-	return text;
-}
-
-/*
- * Columns of crm.request by name, looked up once for each row type met.
- */
-enum
-{
-	REQ_REF, REQ_METHOD, REQ_URL, REQ_HEADERS, REQ_BODY, REQ_USERNAME,
-	REQ_PASSWORD, REQ_TIMEOUT, REQ_CONTEXT, REQ_COUNT
-};
-
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			request_columns[REQ_COUNT] = {
-	{"ref", INT8OID}, {"method", TEXTOID}, {"url", TEXTOID}, {"headers", TEXTARRAYOID},
-	{"body", BYTEAOID}, {"username", TEXTOID}, {"password", TEXTOID},
-	{"timeout_ms", INT4OID}, {"context", JSONBOID}
-};
-
-static void
-map_request(TupleDesc desc, int *map)
-{
-	for (int i = 0; i < REQ_COUNT; i++)
-	{
-		map[i] = -1;
-		for (int j = 0; j < desc->natts; j++)
-		{
-			Form_pg_attribute attribute = TupleDescAttr(desc, j);
-
-			if (!attribute->attisdropped &&
-				strcmp(NameStr(attribute->attname), request_columns[i].name) == 0 &&
-				attribute->atttypid == request_columns[i].type)
-				map[i] = j;
-		}
-		if (map[i] < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("type crm.request has no column \"%s\" of type %s",
-							request_columns[i].name, format_type_be(request_columns[i].type)),
-					 errhint("Run ALTER EXTENSION crm UPDATE, and restart the server if its library is the older one.")));
-	}
-}
-
 static void
 claim_work(void *arg)
 {
@@ -655,8 +596,7 @@ claim_work(void *arg)
 	Datum	   *ids = palloc(Max(lane_count, 1) * sizeof(Datum));
 	Datum	   *rooms = palloc(Max(lane_count, 1) * sizeof(Datum));
 	SPITupleTable *table;
-	TupleDesc	request_desc = NULL;
-	int			map[REQ_COUNT];
+	CrmRequestType type = {NULL};
 	CrmRequest *request = palloc(sizeof(CrmRequest));
 
 	for (int i = 0; i < lane_count; i++)
@@ -679,10 +619,6 @@ claim_work(void *arg)
 	{
 		Datum		columns[5];
 		bool		nulls[5];
-		HeapTupleHeader header;
-		HeapTupleData tuple;
-		Datum		fields[MaxTupleAttributeNumber];
-		bool		field_nulls[MaxTupleAttributeNumber];
 		CrmLane    *lane;
 		CrmTransfer *t;
 
@@ -699,56 +635,7 @@ claim_work(void *arg)
 		if (lane->window == 0)
 			lane->window = 2 * lane->max_in_flight;
 
-		header = DatumGetHeapTupleHeader(columns[1]);
-		if (request_desc == NULL)
-		{
-			request_desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header),
-													   HeapTupleHeaderGetTypMod(header));
-			map_request(request_desc, map);
-		}
-		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-		ItemPointerSetInvalid(&tuple.t_self);
-		tuple.t_tableOid = InvalidOid;
-		tuple.t_data = header;
-		heap_deform_tuple(&tuple, request_desc, fields, field_nulls);
-
-		request->ref_null = field_nulls[map[REQ_REF]];
-		request->ref = request->ref_null ? 0 : DatumGetInt64(fields[map[REQ_REF]]);
-		request->method = text_of(fields[map[REQ_METHOD]], field_nulls[map[REQ_METHOD]]);
-		request->url = text_of(fields[map[REQ_URL]], field_nulls[map[REQ_URL]]);
-		request->body = text_of(fields[map[REQ_BODY]], field_nulls[map[REQ_BODY]]);
-		request->username = text_of(fields[map[REQ_USERNAME]], field_nulls[map[REQ_USERNAME]]);
-		request->password = text_of(fields[map[REQ_PASSWORD]], field_nulls[map[REQ_PASSWORD]]);
-		request->timeout_ms = field_nulls[map[REQ_TIMEOUT]] ? 0 :
-			DatumGetInt32(fields[map[REQ_TIMEOUT]]);
-		request->context.data = NULL;
-		request->context.length = 0;
-		if (!field_nulls[map[REQ_CONTEXT]])
-		{
-			struct varlena *context = PG_DETOAST_DATUM(fields[map[REQ_CONTEXT]]);
-
-			request->context.data = (char *) context;
-			request->context.length = VARSIZE(context);
-		}
-		request->header_count = 0;
-		if (!field_nulls[map[REQ_HEADERS]])
-		{
-			ArrayType  *array = DatumGetArrayTypeP(fields[map[REQ_HEADERS]]);
-			Datum	   *items;
-			bool	   *item_nulls;
-			int			count;
-
-			deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &items, &item_nulls, &count);
-			if (count > CRM_HEADERS_LIMIT)
-				request->header_count = -1;
-			else
-			{
-				request->header_count = count;
-				for (int i = 0; i < count; i++)
-					request->headers[i] = text_of(items[i], item_nulls[i]);
-			}
-		}
-
+		crm_request_read(&type, columns[1], request);
 		t = crm_transfer_new(lane, request);
 		if (t == NULL)
 			ereport(ERROR,
@@ -1148,27 +1035,6 @@ settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure)
 	return true;
 }
 
-/*
- * Bytes of the outside as text of this database: what is not valid there
- * becomes a question mark.
- */
-static Datum
-text_from_outside(const char *data, size_t length)
-{
-	text	   *result = palloc(length + VARHDRSZ);
-	char	   *to = VARDATA(result);
-	bool		valid = pg_verify_mbstr(GetDatabaseEncoding(), data, (int) length, true);
-
-	memcpy(to, data, length);
-	for (size_t i = 0; i < length; i++)
-	{
-		if (to[i] == '\0' || (!valid && (to[i] & 0x80)))
-			to[i] = '?';
-	}
-	SET_VARSIZE(result, length + VARHDRSZ);
-	return PointerGetDatum(result);
-}
-
 static TupleDesc
 reply_desc(Oid *type)
 {
@@ -1221,7 +1087,7 @@ reply_datum(CrmTransfer *t, TupleDesc desc)
 	nulls[0] = t->ref_null;
 	values[1] = Int32GetDatum(t->status);
 	nulls[2] = t->head.length == 0;
-	values[2] = nulls[2] ? (Datum) 0 : text_from_outside(t->head.data, t->head.length);
+	values[2] = nulls[2] ? (Datum) 0 : crm_text_from_outside(t->head.data, t->head.length);
 	nulls[3] = t->reply.length == 0;
 	values[3] = (Datum) 0;
 	if (!nulls[3])
@@ -1232,7 +1098,7 @@ reply_datum(CrmTransfer *t, TupleDesc desc)
 		values[3] = PointerGetDatum(body);
 	}
 	nulls[4] = t->error[0] == '\0';
-	values[4] = nulls[4] ? (Datum) 0 : text_from_outside(t->error, strlen(t->error));
+	values[4] = nulls[4] ? (Datum) 0 : crm_text_from_outside(t->error, strlen(t->error));
 	values[5] = BoolGetDatum(t->sent);
 	values[6] = Int32GetDatum(t->elapsed_ms);
 	nulls[7] = t->context == NULL;

@@ -24,14 +24,10 @@
 #include <sys/socket.h>
 
 #include "access/htup_details.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/typcache.h"
 
 #include "workers/transport.h"
 #include "workers/worker.h"
@@ -41,13 +37,6 @@
 #define FETCH_SLICE_MS		50
 #define FETCH_SOCKETS		16	/* at a time: libcurl tries a host's addresses */
 
-/* The fields of crm.request and crm.reply, in their order. */
-enum
-{
-	REQ_REF, REQ_METHOD, REQ_URL, REQ_HEADERS, REQ_BODY, REQ_USERNAME, REQ_PASSWORD, REQ_TIMEOUT, REQ_CONTEXT,
-	REQ_FIELDS
-};
-
 #define REPLY_FIELDS 8
 
 static CURLM *multi = NULL;
@@ -55,12 +44,9 @@ static int	sockets[FETCH_SOCKETS];
 static int	socket_count = 0;
 
 static void start_libcurl(void);
-static void read_request(Datum composite, CrmRequest *request);
-static CrmText text_of(Datum datum, bool isnull);
 static void carry(CrmTransfer *transfer);
 static void leave(CrmTransfer *transfer);
 static HeapTuple reply_tuple(const CrmTransfer *transfer, TupleDesc desc, Datum context);
-static Datum text_from_outside(const char *data, size_t length);
 static bool on_opened(int fd);
 static void on_closing(int fd);
 static void on_departed(CrmTransfer *transfer);
@@ -81,6 +67,7 @@ crm_integration_fetch(PG_FUNCTION_ARGS)
 {
 	CrmRequest *request = palloc0(sizeof(CrmRequest));
 	CrmLane    *lane = palloc0(sizeof(CrmLane));
+	CrmRequestType type = {NULL};
 	CrmTransfer *transfer;
 	HeapTuple	result = NULL;
 	TupleDesc	desc;
@@ -94,7 +81,8 @@ crm_integration_fetch(PG_FUNCTION_ARGS)
 				errmsg("crm.reply is not the type that this library knows"),
 				errhint("ALTER EXTENSION crm UPDATE; or restart with the matching library."));
 
-	read_request(PG_GETARG_DATUM(0), request);
+	crm_request_read(&type, PG_GETARG_DATUM(0), request);
+	request->ref_null = false;	/* a test needs no ref to be told from others */
 	limit_ms = Min(Max(limit_ms, FETCH_MIN_MS), FETCH_MAX_MS);
 	if (request->timeout_ms > 0)
 		limit_ms = Min(limit_ms, Max(request->timeout_ms, FETCH_MIN_MS));
@@ -144,73 +132,6 @@ start_libcurl(void)
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("libcurl could not be initialised: %s", curl_easy_strerror(code)));
 	ready = true;
-}
-
-static CrmText
-text_of(Datum datum, bool isnull)
-{
-	CrmText		result = {NULL, 0};
-
-	if (!isnull)
-	{
-		struct varlena *value = PG_DETOAST_DATUM_PACKED(datum);
-
-		result.data = VARDATA_ANY(value);
-		result.length = VARSIZE_ANY_EXHDR(value);
-	}
-	return result;
-}
-
-static void
-read_request(Datum composite, CrmRequest *request)
-{
-	HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	HeapTupleData tuple;
-	Datum		values[REQ_FIELDS];
-	bool		nulls[REQ_FIELDS];
-
-	if (desc->natts != REQ_FIELDS)
-	{
-		ReleaseTupleDesc(desc);
-		ereport(ERROR,
-				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("crm.request is not the type that this library knows"),
-				errhint("ALTER EXTENSION crm UPDATE; or restart with the matching library."));
-	}
-	memset(&tuple, 0, sizeof(tuple));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	tuple.t_data = header;
-	heap_deform_tuple(&tuple, desc, values, nulls);
-	ReleaseTupleDesc(desc);
-
-	/* a test needs no ref to be told from others */
-	request->ref = nulls[REQ_REF] ? 0 : DatumGetInt64(values[REQ_REF]);
-	request->method = text_of(values[REQ_METHOD], nulls[REQ_METHOD]);
-	request->url = text_of(values[REQ_URL], nulls[REQ_URL]);
-	request->body = text_of(values[REQ_BODY], nulls[REQ_BODY]);
-	request->username = text_of(values[REQ_USERNAME], nulls[REQ_USERNAME]);
-	request->password = text_of(values[REQ_PASSWORD], nulls[REQ_PASSWORD]);
-	request->timeout_ms = nulls[REQ_TIMEOUT] ? 0 : DatumGetInt32(values[REQ_TIMEOUT]);
-	if (!nulls[REQ_CONTEXT])
-	{
-		struct varlena *context = PG_DETOAST_DATUM(values[REQ_CONTEXT]);
-
-		request->context.data = (char *) context;
-		request->context.length = VARSIZE(context);
-	}
-	if (!nulls[REQ_HEADERS])
-	{
-		Datum	   *lines;
-		bool	   *line_nulls;
-		int			count;
-
-		deconstruct_array(DatumGetArrayTypeP(values[REQ_HEADERS]), TEXTOID, -1, false, TYPALIGN_INT,
-						  &lines, &line_nulls, &count);
-		request->header_count = count > CRM_HEADERS_LIMIT ? -1 : count;
-		for (int i = 0; i < request->header_count; i++)
-			request->headers[i] = text_of(lines[i], line_nulls[i]);
-	}
 }
 
 /*
@@ -296,23 +217,6 @@ leave(CrmTransfer *t)
 	socket_count = 0;
 }
 
-/*
- * Bytes of the outside as text of this database: what is not valid there
- * becomes a question mark.
- */
-static Datum
-text_from_outside(const char *data, size_t length)
-{
-	text	   *result = palloc(length + VARHDRSZ);
-	char	   *to = VARDATA(result);
-	bool		valid = pg_verify_mbstr(GetDatabaseEncoding(), data, (int) length, true);
-
-	for (size_t i = 0; i < length; i++)
-		to[i] = data[i] == '\0' || (!valid && (data[i] & 0x80)) ? '?' : data[i];
-	SET_VARSIZE(result, length + VARHDRSZ);
-	return PointerGetDatum(result);
-}
-
 static HeapTuple
 reply_tuple(const CrmTransfer *t, TupleDesc desc, Datum context)
 {
@@ -325,11 +229,11 @@ reply_tuple(const CrmTransfer *t, TupleDesc desc, Datum context)
 		memcpy(VARDATA(body), t->reply.data, t->reply.length);
 	values[0] = Int64GetDatum(t->ref);
 	values[1] = Int32GetDatum(t->status);
-	values[2] = text_from_outside(t->head.length > 0 ? t->head.data : "", t->head.length);
+	values[2] = crm_text_from_outside(t->head.length > 0 ? t->head.data : "", t->head.length);
 	values[3] = PointerGetDatum(body);
 	nulls[4] = t->error[0] == '\0';
 	if (!nulls[4])
-		values[4] = text_from_outside(t->error, strlen(t->error));
+		values[4] = crm_text_from_outside(t->error, strlen(t->error));
 	values[5] = BoolGetDatum(t->sent);
 	values[6] = Int32GetDatum(t->elapsed_ms);
 	nulls[7] = DatumGetPointer(context) == NULL;

@@ -88,35 +88,35 @@ static const char *const smtp_schemes[] = {"smtp://", "smtps://", NULL};
  * "MAIL FROM: <a@b>" -> a@b, in place.
  */
 static char *
-address_of(char *text)
+address_of(char *words)
 {
 	char	   *end;
 
-	while (*text == ' ' || *text == '<')
-		text	  ++;
-	end = text +strlen(text);
+	while (*words == ' ' || *words == '<')
+		words++;
+	end = words + strlen(words);
 
-	while (end > text &&(end[-1] == ' ' || end[-1] == '>'))
+	while (end > words && (end[-1] == ' ' || end[-1] == '>'))
 		*--end = '\0';
-	return text;
+	return words;
 }
 
 static bool
-is_address(const char *text)
+is_address(const char *words)
 {
-	const char *at = strrchr(text, '@');
+	const char *at = strrchr(words, '@');
 
 	/* nothing that ends the path and begins a parameter or another command */
-	return at != NULL && at > text &&at[1] != '\0' && strpbrk(text, "<> \t,;") == NULL &&
-	strlen(text) <= 320;
+	return at != NULL && at > words && at[1] != '\0' && strpbrk(words, "<> \t,;") == NULL &&
+		strlen(words) <= 320;
 }
 
 static bool
-is_ascii(const char *text)
+is_ascii(const char *words)
 {
-	for (; *text !='\0'; text ++)
+	for (; *words != '\0'; words++)
 	{
-		if ((unsigned char) *text >=0x80)
+		if ((unsigned char) *words >= 0x80)
 			return false;
 	}
 	return true;

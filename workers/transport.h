@@ -23,6 +23,8 @@
 
 #include "postgres.h"
 
+#include "access/tupdesc.h"
+
 #include <curl/curl.h>
 
 #include "lib/ilist.h"
@@ -244,6 +246,18 @@ extern void crm_transfer_done(CrmTransfer *transfer);
 /* smtp.c */
 extern int64 crm_smtp_deadline(void);
 extern void crm_smtp_expire(int64 now);
+
+/* composite.c */
+#define CRM_REQUEST_COLUMNS 9
+
+typedef struct CrmRequestType
+{
+	TupleDesc	desc;			/* NULL: not looked at yet */
+	int			map[CRM_REQUEST_COLUMNS];	/* places of the columns */
+} CrmRequestType;
+
+extern void crm_request_read(CrmRequestType *type, Datum composite, CrmRequest *request);
+extern Datum crm_text_from_outside(const char *data, size_t length);
 
 /* flight.c */
 typedef struct CrmFlightFound
