@@ -48,7 +48,7 @@ SELECT crm.add_integration('poll', 'x_k_poll', '') AS poll \gset
 SELECT crm.add_integration('idle', 'x_k_idle', '') AS idle \gset
 SELECT crm.add_integration('sleeps', 'x_k_chan', '') AS sleeps \gset
 UPDATE crm.integration SET enabled = false WHERE name = 'sleeps';
-PREPARE claim AS SELECT i.name, count(*), min((c.request).ref) FROM crm.courier_claim($1, $2, $3, $4) c JOIN crm.integration i ON i.id = c.integration_id GROUP BY 1 ORDER BY 1;
+PREPARE claim AS SELECT i.name, count(*), min(r.ref) FROM crm.courier_claim($1, $2, $3, $4) c JOIN crm.integration i ON i.id = c.integration_id, unnest(c.requests) r GROUP BY 1 ORDER BY 1;
 -- a courier starts and claims: the broken ones stop nobody
 SELECT crm.courier_start(7, 0, true, '{}', '{}');
 EXECUTE claim(7, 2, '{}', '{}');
@@ -62,19 +62,19 @@ EXECUTE claim(7, 100, ARRAY[:chan], ARRAY[0]);
 -- another courier gets nothing of them
 EXECUTE claim(8, 100, '{}', '{}');
 -- replies in groups, each group in one call and in order
-SELECT crm.courier_settle(7, ARRAY[:chan, :poll, :chan]::bigint[],
-	ARRAY[ROW (1, 200, '', '', NULL, true, 5, NULL), ROW (1, 200, '', '', NULL, true, 5, NULL), ROW (2, 202, '', '', NULL, true, 5, NULL)]::crm.reply[]);
+SELECT crm.courier_settle(7, :chan, ARRAY[ROW (1, 200, '', '', NULL, true, 5, NULL), ROW (2, 202, '', '', NULL, true, 5, NULL)]::crm.reply[]);
+SELECT crm.courier_settle(7, :poll, ARRAY[ROW (1, 200, '', '', NULL, true, 5, NULL)]::crm.reply[]);
 SELECT words FROM k.seen ORDER BY n;
 SELECT i.name, s.outstanding, s.failures, s.last_ok_at IS NOT NULL AS ok, s.due_ms - s.claimed_ms AS next
 FROM crm.integration_state s JOIN crm.integration i ON i.id = s.integration_id WHERE i.name IN ('chan', 'poll') ORDER BY 1;
 SELECT crm.courier_wait(7) BETWEEN 1 AND 5000 AS soon;
 -- a follow-up at once
-SELECT crm.courier_settle(7, ARRAY[:poll]::bigint[], ARRAY[ROW (2, 200, '', '', NULL, true, 5, '{"again": 1}')]::crm.reply[]);
+SELECT crm.courier_settle(7, :poll, ARRAY[ROW (2, 200, '', '', NULL, true, 5, '{"again": 1}')]::crm.reply[]);
 SELECT crm.courier_wait(7);
 EXECUTE claim(7, 1, ARRAY[:chan], ARRAY[0]);
 -- failure: words, and a hold that doubles; the first good reply ends it
 CREATE FUNCTION k.fail(integration bigint, error text, headers text DEFAULT '', status integer DEFAULT 0, context jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
-	SELECT crm.courier_settle(7, ARRAY[integration], ARRAY[ROW (9, status, headers, '', error, true, 5, context)]::crm.reply[]);
+	SELECT crm.courier_settle(7, integration, ARRAY[ROW (9, status, headers, '', error, true, 5, context)]::crm.reply[]);
 	SELECT format('failures %s, hold %s s, %s', s.failures, round((s.hold_ms - crm.monotonic_ms()) / 1000.0), s.last_error) FROM crm.integration_state s WHERE s.integration_id = integration;
 $$;
 SELECT k.fail(:chan, 'connect: refused') ~ '^failures 1, hold 1 s, connect: refused$';
@@ -102,16 +102,13 @@ SELECT crm.retry_after_ms('Retry-After: 99999999'), crm.retry_after_ms('retry-af
 	crm.retry_after_ms('Retry-After: Wed, 21 Oct 2020 07:28:00 GMT');
 -- a reply that its kind cannot take: the batch ends, the courier gives the culprit away
 SAVEPOINT s;
-SELECT crm.courier_settle(7, ARRAY[:poll]::bigint[], ARRAY[ROW (3, 200, '', 'no JSON', NULL, true, 5, NULL)]::crm.reply[]);
+SELECT crm.courier_settle(7, :poll, ARRAY[ROW (3, 200, '', 'no JSON', NULL, true, 5, NULL)]::crm.reply[]);
 ROLLBACK TO s;
 SELECT crm.courier_reject(:poll, ROW (3, 200, '', 'no JSON', NULL, true, 5, NULL)::crm.reply, '22P02', 'this is no JSON');
 SELECT i.name, r.what, r.reason, r.sqlstate, convert_from(r.bytes, 'UTF8') FROM crm.rejected r JOIN crm.integration i ON i.id = r.integration_id WHERE r.bytes IS NOT NULL;
 -- a reply of an integration that is gone
-SELECT crm.courier_settle(7, ARRAY[4711]::bigint[], ARRAY[ROW (3, 200, '', 'late', NULL, true, 5, NULL)]::crm.reply[]);
+SELECT crm.courier_settle(7, 4711, ARRAY[ROW (3, 200, '', 'late', NULL, true, 5, NULL)]::crm.reply[]);
 SELECT what, reason FROM crm.rejected WHERE integration_id IS NULL;
-SAVEPOINT s;
-SELECT crm.courier_settle(7, ARRAY[1, 2]::bigint[], ARRAY[ROW (3, 200, '', 'late', NULL, true, 5, NULL)]::crm.reply[]);
-ROLLBACK TO s;
 -- the courier dies; the next one takes over what it had
 SELECT crm.courier_start(9, 0, true, '{}', '{}');
 SELECT sum(outstanding) FROM crm.integration_state;

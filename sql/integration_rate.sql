@@ -19,9 +19,9 @@ SELECT crm.register_kind('x_limited', 'limited.next', 'limited.take', channel =>
 SELECT crm.add_integration('free', 'x_limited', 'http://127.0.0.1:9/', '{"sender": "CEMENT", "retry_ms": 1}') AS free \gset
 SELECT crm.add_integration('slow', 'x_limited', 'http://127.0.0.1:9/', '{"sender": "CEMENT", "rate": 10, "rate_per": "h", "retry_ms": 1}') AS slow \gset
 CREATE FUNCTION pg_temp.claim(capacity integer DEFAULT 1000) RETURNS TABLE (name text, number bigint) LANGUAGE sql AS $$
-	SELECT i.name, count(*) FROM crm.courier_claim(7, capacity) c JOIN crm.integration i ON i.id = c.integration_id GROUP BY 1 ORDER BY 1 $$;
+	SELECT i.name, cardinality(c.requests)::bigint FROM crm.courier_claim(7, capacity) c JOIN crm.integration i ON i.id = c.integration_id ORDER BY 1 $$;
 CREATE FUNCTION pg_temp.answer(id bigint, status integer) RETURNS void LANGUAGE sql AS $$
-	SELECT crm.courier_settle(7, array_agg(id), array_agg(ROW (o.message_id, status, '', NULL, NULL, true, 5, NULL)::crm.reply)) FROM crm.queue_open(id) o $$;
+	SELECT crm.courier_settle(7, id, array_agg(ROW (o.message_id, status, '', NULL, NULL, true, 5, NULL)::crm.reply)) FROM crm.queue_open(id) o $$;
 SELECT count(crm.send('sms', '+79161234567', 'x', integration => i.name)) FROM crm.integration i, generate_series(1, 25) WHERE i.name IN ('free', 'slow');
 -- ten of the slow one, all of the other
 SELECT * FROM pg_temp.claim();

@@ -29,7 +29,7 @@ CREATE FUNCTION pg_temp.ask() RETURNS SETOF text LANGUAGE sql AS $$
 CREATE FUNCTION pg_temp.answer(step text, body bytea, status integer DEFAULT 200, error text DEFAULT NULL, more jsonb DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE crm.integration_state SET session = session || jsonb_build_object('asked', (session ->> 'taken')::integer + 1) WHERE integration_id = 77 AND session ? 'sid';
-	PERFORM crm.courier_settle(1, ARRAY[77], ARRAY[ROW (1, status, '', body, error, true, 20,
+	PERFORM crm.courier_settle(1, 77, ARRAY[ROW (1, status, '', body, error, true, 20,
 		jsonb_build_object('step', step) || CASE step WHEN 'login' THEN '{}' ELSE jsonb_build_object('sid', crm.session_value(77) ->> 'sid', 'from', 0) END || more)::crm.reply]);
 	RETURN (SELECT format('%s failures %s%s', session - ARRAY['evts_at', 'units_at', 'base', 'asked', 'taken'], failures, ': ' || last_error) FROM crm.integration_state WHERE integration_id = 77);
 END $$;

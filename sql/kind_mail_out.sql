@@ -13,7 +13,7 @@ SELECT crm.set_now('2026-03-02 09:00Z', 0) IS NOT NULL AS clock, crm.activate('l
 SELECT crm.add_integration('mail', 'mail_out', 'smtp://127.0.0.1:2525/crm.example',
 	'{"sender": "ООО \"Цемент\" <sales@cement.example>", "username": "crm", "max_attempts": 3, "retry_ms": 3600000, "retry_max_ms": 3600000}', 'canary-password') AS mail \gset
 CREATE FUNCTION pg_temp.claim(capacity integer DEFAULT 100) RETURNS SETOF crm.request LANGUAGE sql AS
-	$$ SELECT (c.request).* FROM crm.courier_claim(1, $1, '{}', '{}') AS c $$;
+	$$ SELECT c.* FROM crm.courier_claim(1, $1, '{}', '{}') AS i, unnest(i.requests) AS c $$;
 CREATE FUNCTION pg_temp.shown(letter bytea, id bigint) RETURNS SETOF text LANGUAGE sql AS
 	$$ SELECT regexp_replace(regexp_replace(replace(line, E'\t', '<tab>'), 'crm\.' || $2 || '\.[0-9a-f]{12}', 'crm.ID.HASH'), '=_[am]_[0-9a-f]{32}', 'BOUNDARY')
 	   FROM unnest(string_to_array(convert_from($1, 'UTF8'), E'\r\n')) AS line $$;
@@ -24,11 +24,11 @@ CREATE TEMP TABLE asked AS SELECT * FROM pg_temp.claim();
 SELECT ref - :id AS message, method, url, headers, username, password IS NOT NULL AS has_password, timeout_ms FROM asked;
 SELECT line FROM asked, pg_temp.shown(body, :id) AS line;
 -- the same letter again on the next try: the same octets
-SELECT crm.courier_settle(1, array_agg(:mail::bigint), array_agg(ROW (ref, 451, E'451 4.3.0 later\r\n', NULL, NULL, false, 5, NULL)::crm.reply)) FROM asked;
+SELECT crm.courier_settle(1, :mail, array_agg(ROW (ref, 451, E'451 4.3.0 later\r\n', NULL, NULL, false, 5, NULL)::crm.reply)) FROM asked;
 SELECT state, attempts, last_error FROM crm.message WHERE id = :id;
 UPDATE crm.message_flight_0 SET due_ms = crm.monotonic_ms() - 1;
 SELECT (a.body = b.body) AS same_octets FROM asked AS a, pg_temp.claim() AS b WHERE a.ref = b.ref;
-SELECT crm.courier_settle(1, array_agg(:mail::bigint), array_agg(ROW (ref, 250, E'250 2.0.0 Ok: queued as 58C54A762E2\r\n', NULL, NULL, true, 5, NULL)::crm.reply)) FROM asked;
+SELECT crm.courier_settle(1, :mail, array_agg(ROW (ref, 250, E'250 2.0.0 Ok: queued as 58C54A762E2\r\n', NULL, NULL, true, 5, NULL)::crm.reply)) FROM asked;
 SELECT state, provider_id, attempts, last_error FROM crm.message WHERE id = :id;
 
 -- attachments with Cyrillic names, an html of the caller's own, a return path with the message's number
@@ -39,7 +39,7 @@ TRUNCATE asked;
 INSERT INTO asked SELECT * FROM pg_temp.claim();
 SELECT replace(h, :'id', 'ID') AS envelope FROM asked, unnest(headers) AS h;
 SELECT line FROM asked, pg_temp.shown(body, :id) AS line WHERE line ~ '^(Reply-To|Content-(Type|Disposition)|<tab>| <)';
-SELECT crm.courier_settle(1, array_agg(:mail::bigint), array_agg(ROW (ref, 250, E'250 OK id=1rKz2A-0004Xy-1B\r\n', NULL, NULL, true, 5, NULL)::crm.reply)) FROM asked;
+SELECT crm.courier_settle(1, :mail, array_agg(ROW (ref, 250, E'250 OK id=1rKz2A-0004Xy-1B\r\n', NULL, NULL, true, 5, NULL)::crm.reply)) FROM asked;
 UPDATE crm.integration SET settings = settings - 'return_path' - 'reply_to' WHERE name = 'mail';
 
 -- html: a fragment becomes a page, a page stays, plain text is escaped
@@ -55,7 +55,7 @@ UPDATE crm.integration SET settings = settings || '{"max_letter_bytes": 50000}' 
 SELECT (SELECT count(*) FROM pg_temp.claim() AS c WHERE c.ref = :one) AS requests;
 SELECT recipient, state, regexp_replace(last_error, 'has [0-9]+ bytes', 'has N bytes') AS last_error FROM crm.message WHERE id IN (:one, :two, :three) ORDER BY id;
 UPDATE crm.integration SET settings = settings - 'max_letter_bytes' WHERE name = 'mail';
-SELECT crm.courier_settle(1, ARRAY[:mail::bigint], ARRAY[ROW (:one, 250, E'250 ok\r\n', NULL, NULL, true, 5, NULL)::crm.reply]);
+SELECT crm.courier_settle(1, :mail, ARRAY[ROW (:one, 250, E'250 ok\r\n', NULL, NULL, true, 5, NULL)::crm.reply]);
 
 -- what the replies mean
 CREATE TEMP TABLE reply (n integer GENERATED ALWAYS AS IDENTITY, status integer, headers text, error text, sent boolean, outcome text, class text, provider_id text, origin text);
@@ -66,7 +66,7 @@ FROM reply AS r JOIN crm.reply_meaning(:mail, (SELECT array_agg(ROW (n, status, 
 WHERE (r.outcome, r.class) IS DISTINCT FROM (m.outcome, m.class);
 SELECT count(*) AS replies FROM reply;
 CREATE TEMP TABLE one AS SELECT n, crm.send('email', 'client@test.local', 'reply ' || n, 'reply') AS id FROM reply ORDER BY n;
-SELECT count(*) AS claimed, crm.courier_settle(1, array_agg(:mail::bigint), array_agg(ROW (c.ref, r.status, r.headers, NULL, r.error, r.sent, 5, NULL)::crm.reply))
+SELECT count(*) AS claimed, crm.courier_settle(1, :mail, array_agg(ROW (c.ref, r.status, r.headers, NULL, r.error, r.sent, 5, NULL)::crm.reply))
 FROM pg_temp.claim() AS c JOIN one ON one.id = c.ref JOIN reply AS r USING (n);
 SELECT r.n, m.state, m.provider_id, m.last_error FROM reply AS r JOIN one USING (n) JOIN crm.message AS m ON m.id = one.id
 WHERE m.provider_id IS DISTINCT FROM r.provider_id OR r.n IN (1, 5, 7, 10, 20) ORDER BY r.n;

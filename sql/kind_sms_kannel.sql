@@ -16,7 +16,7 @@ SELECT crm.add_route('kannel', 'dlr', 'crm.sms_kannel_dlr', '{GET}') AS route \g
 
 -- what is asked: POST, no secret in the address, the text in UTF-8, our id in the address of the report
 CREATE FUNCTION pg_temp.claim(capacity integer DEFAULT 100) RETURNS SETOF crm.request LANGUAGE sql AS
-	$$ SELECT (c.request).* FROM crm.courier_claim(1, $1, '{}', '{}') AS c $$;
+	$$ SELECT c.* FROM crm.courier_claim(1, $1, '{}', '{}') AS i, unnest(i.requests) AS c $$;
 SELECT crm.send('sms', '8 (912) 345-67-89', 'Машина А123ВС77 прибыла на погрузку.') AS ru \gset
 SELECT crm.send('sms', '+79123456780', 'Your cargo [20 t] has left', expires_after => '90 minutes') AS en \gset
 CREATE TEMP TABLE asked AS SELECT r.* FROM pg_temp.claim() AS r;
@@ -46,7 +46,7 @@ SELECT crm.register_reply_rule('sms_kannel', 'bad', 10, 202, 202, '(', 'retry', 
 ROLLBACK TO s;
 
 -- settled: sent; then reports, in any order and twice
-SELECT crm.courier_settle(1, array_agg(:kannel::bigint), array_agg(ROW (ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM asked;
+SELECT crm.courier_settle(1, :kannel, array_agg(ROW (ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM asked;
 SELECT id - :ru AS message, state, sender, recipient, encoding, segments, last_error FROM crm.message WHERE id >= :ru ORDER BY id;
 CREATE FUNCTION pg_temp.report(query text) RETURNS integer LANGUAGE sql AS
 	$$ SELECT r.status FROM crm.listener_handle(ARRAY[ROW ('GET', current_setting('test.route'), $1, '', NULL, '127.0.0.1')::crm.http_request]) AS r $$;
@@ -54,7 +54,7 @@ SELECT set_config('test.route', :'route', true) <> '' AS route;
 CREATE TEMP TABLE report (n integer GENERATED ALWAYS AS IDENTITY, query text, state text, note text, origin text);
 COPY report (query, state, note, origin) FROM :'reports' (FORMAT csv, DELIMITER E'\t', QUOTE E'\b', HEADER);
 CREATE TEMP TABLE one AS SELECT n, crm.send('sms', '+79123456789', 'report ' || n) AS id FROM report ORDER BY n;
-SELECT count(*) AS claimed, crm.courier_settle(1, array_agg(:kannel::bigint), array_agg(ROW (c.ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM pg_temp.claim() AS c;
+SELECT count(*) AS claimed, crm.courier_settle(1, :kannel, array_agg(ROW (c.ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM pg_temp.claim() AS c;
 SELECT r.st AS status, count(*) FROM (SELECT pg_temp.report(replace(query, '{id}', one.id::text)) AS st FROM report JOIN one USING (n) ORDER BY n) AS r GROUP BY 1;
 SELECT r.note, r.state, m.state AS ours, m.provider_id, (SELECT string_agg(words, ' | ') FROM crm.message_attempt AS a WHERE a.message_id = m.id AND a.outcome = 'report') AS words
 FROM report AS r JOIN one USING (n) JOIN crm.message AS m ON m.id = one.id ORDER BY r.n;
@@ -74,14 +74,14 @@ SELECT state FROM crm.message WHERE id = :ru;
 
 -- a wrong password holds the integration and loses nothing; health says what to do
 SELECT crm.send('sms', '+79123456789', 'wrong password') AS id \gset
-SELECT crm.courier_settle(1, array_agg(:kannel::bigint), array_agg(ROW (c.ref, 403, '', 'Authorization failed for sendsms', NULL, true, 5, NULL)::crm.reply)) FROM pg_temp.claim() AS c;
+SELECT crm.courier_settle(1, :kannel, array_agg(ROW (c.ref, 403, '', 'Authorization failed for sendsms', NULL, true, 5, NULL)::crm.reply)) FROM pg_temp.claim() AS c;
 SELECT state, attempts, last_error FROM crm.message WHERE id = :id;
 SELECT severity, subject, message FROM crm.health WHERE subject = 'integration kannel';
 SELECT count(*) AS claimed_while_held FROM pg_temp.claim() AS c;
 -- final words end a message at once; a lost reply leaves it uncertain
 SELECT crm.integration_retry('kannel');
 SELECT count(crm.send('sms', '+79123456789', x)) FROM unnest(ARRAY['denied', 'lost', 'later']) AS x;
-SELECT crm.courier_settle(1, array_agg(:kannel::bigint), array_agg(
+SELECT crm.courier_settle(1, :kannel, array_agg(
 	CASE WHEN c.body = 'denied' THEN ROW (c.ref, 403, '', 'Not routable. Do not try again.', NULL, true, 5, NULL)::crm.reply
 		WHEN c.body = 'lost' THEN ROW (c.ref, 0, '', NULL, 'timeout: no reply in 30000 ms', true, 30000, NULL)::crm.reply
 		ELSE ROW (c.ref, 503, '', 'Temporal failure, try again later.', NULL, true, 5, NULL)::crm.reply END))
@@ -112,7 +112,7 @@ SELECT h AS header FROM pg_temp.claim() AS c, unnest(c.headers) AS h WHERE c.ref
 SELECT count(*) FROM (SELECT crm.send('sms', '+79123456789', 'bulk ' || i) FROM generate_series(1, 1000) AS i) AS x;
 CREATE TEMP TABLE bulk AS SELECT c.ref FROM pg_temp.claim(3000) AS c WHERE c.body LIKE 'bulk %';
 SELECT count(*) AS claimed FROM bulk;
-SELECT crm.courier_settle(1, array_agg(:kannel::bigint), array_agg(ROW (ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM bulk;
+SELECT crm.courier_settle(1, :kannel, array_agg(ROW (ref, 202, '', '0: Accepted for delivery', NULL, true, 5, NULL)::crm.reply)) FROM bulk;
 SELECT state, count(*) FROM crm.message WHERE body LIKE 'bulk %' GROUP BY 1;
 -- the password is in no row that people or dumps see
 SELECT count(*) AS leaks FROM (SELECT i::text FROM crm.integration AS i UNION ALL SELECT r::text FROM crm.rejected AS r UNION ALL SELECT a::text FROM crm.message_attempt AS a

@@ -12,12 +12,12 @@ SET LOCAL timezone = 'UTC';
 SELECT crm.set_now('2026-03-02 09:00Z', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 SELECT crm.add_integration('sms4b', 'sms_sms4b', 'http://127.0.0.1:8029/ws/sms.asmx', '{"login": "plant&co", "sender": "CEMENT", "max_attempts": 3, "retry_ms": 3600000, "retry_max_ms": 3600000}', 'canary<password>&') AS sms4b \gset
 CREATE FUNCTION pg_temp.claim(op text DEFAULT NULL) RETURNS SETOF crm.request LANGUAGE sql AS
-	$$ SELECT (c.request).* FROM crm.courier_claim(1, 200, '{}', '{}') AS c WHERE (c.request).context ->> 'op' = coalesce($1, (c.request).context ->> 'op') $$;
+	$$ SELECT c.* FROM crm.courier_claim(1, 200, '{}', '{}') AS i, unnest(i.requests) AS c WHERE c.context ->> 'op' = coalesce($1, c.context ->> 'op') $$;
 CREATE FUNCTION pg_temp.later() RETURNS void LANGUAGE sql AS
 	$$ UPDATE crm.message_watch SET due_ms = 0, since_ms = since_ms - 1000000000;
 	   UPDATE crm.integration_state SET hold_ms = 0, session = session - '{ask_from_ms,balance_from_ms}'::text[] $$;
 CREATE FUNCTION pg_temp.say(id bigint, op text, inner_xml text, more jsonb DEFAULT '{}') RETURNS void LANGUAGE sql AS
-	$$ SELECT crm.courier_settle(1, ARRAY[i.id], ARRAY[ROW ($1, 200, '', convert_to(format('<?xml version="1.0" encoding="utf-8"?><soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body><%1$sResponse xmlns="SMS4B"><%1$sResult>%2$s</%1$sResult></%1$sResponse></soap:Body></soap:Envelope>', $2, $3), 'UTF8'),
+	$$ SELECT crm.courier_settle(1, i.id, ARRAY[ROW ($1, 200, '', convert_to(format('<?xml version="1.0" encoding="utf-8"?><soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body><%1$sResponse xmlns="SMS4B"><%1$sResult>%2$s</%1$sResult></%1$sResponse></soap:Body></soap:Envelope>', $2, $3), 'UTF8'),
 			NULL, true, 5, jsonb_build_object('op', $2, 'sid', s.session ->> 'sid') || $4)::crm.reply]) FROM crm.integration AS i JOIN crm.integration_state AS s ON s.integration_id = i.id WHERE i.name = 'sms4b' $$;
 
 -- a session first, one request for it; then the balance and the messages; every value in its place
@@ -47,7 +47,7 @@ SELECT count(*) AS claimed FROM pg_temp.claim('GroupSMS');
 UPDATE crm.integration_state SET session = session || '{"sid_ok": false}';
 CREATE FUNCTION pg_temp.bytes(body text, id bigint, guid uuid) RETURNS bytea LANGUAGE sql AS
 	$$ SELECT CASE WHEN $1 LIKE '\\x%' THEN decode(substr($1, 3), 'hex') ELSE convert_to(replace(replace($1, '{guid}', $3::text), '{GUID}', upper($3::text)), 'UTF8') END $$;
-SELECT crm.courier_settle(1, array_agg(:sms4b::bigint), array_agg(ROW (one.id, r.status, '', pg_temp.bytes(r.body, one.id, crm.sms_sms4b_guid(:sms4b, one.id)), r.error, r.sent, 5, '{"op": "GroupSMS", "sid": "9000000000000000001"}')::crm.reply))
+SELECT crm.courier_settle(1, :sms4b, array_agg(ROW (one.id, r.status, '', pg_temp.bytes(r.body, one.id, crm.sms_sms4b_guid(:sms4b, one.id)), r.error, r.sent, 5, '{"op": "GroupSMS", "sid": "9000000000000000001"}')::crm.reply))
 FROM reply AS r JOIN one USING (n) WHERE r.op = 'GroupSMS';
 SELECT r.status, left(r.body, 60) AS body, r.means, a.outcome AS ours, a.words FROM reply AS r JOIN one USING (n) LEFT JOIN crm.message_attempt AS a ON a.message_id = one.id WHERE r.op = 'GroupSMS' AND a.outcome IS DISTINCT FROM r.means;
 SELECT DISTINCT regexp_replace(a.words, '(unreadable: .{0,30}).*', '\1') AS words FROM reply AS r JOIN one USING (n) JOIN crm.message_attempt AS a ON a.message_id = one.id ORDER BY 1;
@@ -79,9 +79,9 @@ SELECT pg_temp.say(-1, 'StartSession', '78');
 DELETE FROM crm.rejected;
 UPDATE crm.integration_state SET hold_ms = 0;
 SELECT count(*) AS already_claimed FROM pg_temp.claim('GroupSMS') AS c JOIN one ON one.id = c.ref JOIN reply AS r USING (n) WHERE r.op = 'CheckSMS';
-SELECT crm.courier_settle(1, array_agg(:sms4b::bigint), array_agg(ROW (one.id, 200, '', pg_temp.bytes((SELECT body FROM reply WHERE n = 1), one.id, crm.sms_sms4b_guid(:sms4b, one.id)), NULL, true, 5, '{"op": "GroupSMS", "sid": "78"}')::crm.reply))
+SELECT crm.courier_settle(1, :sms4b, array_agg(ROW (one.id, 200, '', pg_temp.bytes((SELECT body FROM reply WHERE n = 1), one.id, crm.sms_sms4b_guid(:sms4b, one.id)), NULL, true, 5, '{"op": "GroupSMS", "sid": "78"}')::crm.reply))
 FROM reply AS r JOIN one USING (n) WHERE r.op = 'CheckSMS';
-SELECT crm.courier_settle(1, array_agg(:sms4b::bigint), array_agg(ROW (-2, r.status, '', pg_temp.bytes(r.body, one.id, crm.sms_sms4b_guid(:sms4b, one.id)), r.error, r.sent, 5, jsonb_build_object('op', 'CheckSMS', 'sid', '78', 'ids', jsonb_build_array(one.id)))::crm.reply))
+SELECT crm.courier_settle(1, :sms4b, array_agg(ROW (-2, r.status, '', pg_temp.bytes(r.body, one.id, crm.sms_sms4b_guid(:sms4b, one.id)), r.error, r.sent, 5, jsonb_build_object('op', 'CheckSMS', 'sid', '78', 'ids', jsonb_build_array(one.id)))::crm.reply))
 FROM reply AS r JOIN one USING (n) WHERE r.op = 'CheckSMS';
 SELECT r.body, r.means, m.state AS ours, m.last_error FROM reply AS r JOIN one USING (n) JOIN crm.message AS m USING (id) WHERE r.op = 'CheckSMS' AND m.state IS DISTINCT FROM r.means;
 SELECT m.state, a.words FROM reply AS r JOIN one USING (n) JOIN crm.message AS m USING (id) JOIN crm.message_attempt AS a ON a.message_id = m.id AND a.outcome = 'report' WHERE r.op = 'CheckSMS' ORDER BY r.n;
@@ -92,7 +92,7 @@ SELECT pg_temp.say(-1, 'StartSession', '79');
 SELECT pg_temp.later();
 SELECT crm.send('sms', '+79123456789', 'lost') AS lost \gset
 SELECT count(*) AS claimed FROM pg_temp.claim('GroupSMS') AS c WHERE c.ref = :lost;
-SELECT crm.courier_settle(1, ARRAY[:sms4b::bigint], ARRAY[ROW (:lost, 0, '', NULL, 'timeout: no reply', true, 5, '{"op": "GroupSMS", "sid": "79"}')::crm.reply]);
+SELECT crm.courier_settle(1, :sms4b, ARRAY[ROW (:lost, 0, '', NULL, 'timeout: no reply', true, 5, '{"op": "GroupSMS", "sid": "79"}')::crm.reply]);
 SELECT state FROM crm.message WHERE id = :lost;
 SELECT pg_temp.later();
 SELECT convert_from(c.body, 'UTF8') LIKE '%<SessionId>79</SessionId><Guids>%<string>' || crm.sms_sms4b_guid(:sms4b, :lost) || '</string>%' AS asked_by_guid, c.context -> 'ids' @> to_jsonb(:lost::bigint) AS asked FROM pg_temp.claim('CheckSMS') AS c;
@@ -104,7 +104,7 @@ UPDATE crm.message_delayed SET due_at = crm.clock() WHERE message_id = :lost;
 SELECT convert_from(c.body, 'UTF8') LIKE '%<G>' || crm.sms_sms4b_guid(:sms4b, :lost) || '</G>%' AS same_guid FROM pg_temp.claim('GroupSMS') AS c WHERE c.ref = :lost;
 -- an error code that this account's settings take for "unknown"
 UPDATE crm.integration SET settings = settings || '{"unknown_codes": [-12]}' WHERE name = 'sms4b';
-SELECT crm.courier_settle(1, ARRAY[:sms4b::bigint], ARRAY[ROW (:lost, 0, '', NULL, 'timeout: no reply', true, 5, '{"op": "GroupSMS", "sid": "79"}')::crm.reply]);
+SELECT crm.courier_settle(1, :sms4b, ARRAY[ROW (:lost, 0, '', NULL, 'timeout: no reply', true, 5, '{"op": "GroupSMS", "sid": "79"}')::crm.reply]);
 SELECT pg_temp.later();
 SELECT pg_temp.say(-2, 'CheckSMS', format('<Result>1</Result><List><CheckSMSList><G>%s</G><R>-12</R></CheckSMSList></List>', crm.sms_sms4b_guid(:sms4b, :lost)), jsonb_build_object('ids', jsonb_build_array(:lost))) FROM generate_series(1, 2);
 SELECT state FROM crm.message WHERE id = :lost;

@@ -13,7 +13,7 @@ SET LOCAL timezone = 'UTC';
 SELECT crm.set_now('2026-03-02 09:00Z', 0) IS NOT NULL AS clock, crm.activate('live') AS mode;
 SELECT crm.add_integration('smsc', 'sms_smsc', 'http://127.0.0.1:8027/', '{"login": "plant", "sender": "CEMENT", "max_attempts": 3, "retry_ms": 3600000, "retry_max_ms": 3600000}', 'canary-password') AS smsc \gset
 CREATE FUNCTION pg_temp.claim(op text DEFAULT NULL, capacity integer DEFAULT 100) RETURNS SETOF crm.request LANGUAGE sql AS
-	$$ SELECT (c.request).* FROM crm.courier_claim(1, $2, '{}', '{}') AS c WHERE (c.request).context ->> 'op' = coalesce($1, (c.request).context ->> 'op') $$;
+	$$ SELECT c.* FROM crm.courier_claim(1, $2, '{}', '{}') AS i, unnest(i.requests) AS c WHERE c.context ->> 'op' = coalesce($1, c.context ->> 'op') $$;
 -- time passes for questions, balance and holds, and for nothing else
 CREATE FUNCTION pg_temp.later() RETURNS void LANGUAGE sql AS
 	$$ UPDATE crm.message_watch SET due_ms = 0, since_ms = since_ms - 1000000000;
@@ -21,7 +21,7 @@ CREATE FUNCTION pg_temp.later() RETURNS void LANGUAGE sql AS
 CREATE FUNCTION pg_temp.form(body bytea) RETURNS TABLE (name text, value text) LANGUAGE sql AS
 	$$ SELECT split_part(p, '=', 1), crm.form_value(convert_from($1, 'UTF8'), split_part(p, '=', 1)) FROM regexp_split_to_table(convert_from($1, 'UTF8'), '&') AS p $$;
 CREATE FUNCTION pg_temp.say(id bigint, said text, context jsonb DEFAULT '{"op": "send"}', status integer DEFAULT 200) RETURNS void LANGUAGE sql AS
-	$$ SELECT crm.courier_settle(1, ARRAY[(SELECT i.id FROM crm.integration AS i WHERE i.name = 'smsc')], ARRAY[ROW ($1, $4, '', convert_to($2, 'UTF8'), NULL, true, 5, $3)::crm.reply]) $$;
+	$$ SELECT crm.courier_settle(1, (SELECT i.id FROM crm.integration AS i WHERE i.name = 'smsc'), ARRAY[ROW ($1, $4, '', convert_to($2, 'UTF8'), NULL, true, 5, $3)::crm.reply]) $$;
 
 -- what is asked: the balance first, then messages; no secret in an address, everything in its place
 SELECT crm.send('sms', '8 (912) 345-67-89', E'Машина «А123ВС77» прибыла.\r\n&psw=1&mes=x "+" 100 % ещё') AS ru \gset
@@ -43,7 +43,7 @@ COPY reply (op, status, body, error, sent, outcome, class, rejected, origin) FRO
 CREATE TEMP TABLE one AS SELECT n, crm.send('sms', '+79123456789', 'reply ' || n) AS id FROM reply ORDER BY n;
 SELECT count(*) AS claimed FROM pg_temp.claim('send');
 CREATE TEMP TABLE before AS SELECT r.id FROM crm.rejected AS r;
-SELECT crm.courier_settle(1, array_agg(:smsc::bigint), array_agg(ROW (one.id, r.status, '',
+SELECT crm.courier_settle(1, :smsc, array_agg(ROW (one.id, r.status, '',
 	CASE WHEN r.body LIKE '\\x%' THEN decode(substr(r.body, 3), 'hex') ELSE convert_to(replace(r.body, '{id}', one.id::text), 'UTF8') END, r.error, r.sent, 5, '{"op": "send"}')::crm.reply))
 FROM reply AS r JOIN one USING (n);
 SELECT r.status, left(r.body, 60) AS body, r.outcome, a.outcome AS ours, a.words
@@ -75,10 +75,10 @@ CREATE TEMP TABLE status (n integer GENERATED ALWAYS AS IDENTITY, body text, sta
 COPY status (body, state, rejected, origin) FROM :'statuses' (FORMAT csv, DELIMITER E'\t', QUOTE E'\b', HEADER);
 CREATE TEMP TABLE two AS SELECT n, crm.send('sms', '+79123456789', 'status ' || n) AS id FROM status ORDER BY n;
 SELECT count(*) AS claimed FROM pg_temp.claim('send');
-SELECT crm.courier_settle(1, array_agg(:smsc::bigint), array_agg(ROW (id, 200, '', convert_to('{"id": ' || id || ', "cnt": 1}', 'UTF8'), NULL, true, 5, '{"op": "send"}')::crm.reply)) FROM two;
+SELECT crm.courier_settle(1, :smsc, array_agg(ROW (id, 200, '', convert_to('{"id": ' || id || ', "cnt": 1}', 'UTF8'), NULL, true, 5, '{"op": "send"}')::crm.reply)) FROM two;
 DELETE FROM before;
 INSERT INTO before SELECT id FROM crm.rejected;
-SELECT crm.courier_settle(1, array_agg(:smsc::bigint), array_agg(ROW (-2, 200, '', convert_to(s.body, 'UTF8'), NULL, true, 5, jsonb_build_object('op', 'status', 'ids', jsonb_build_array(two.id)))::crm.reply))
+SELECT crm.courier_settle(1, :smsc, array_agg(ROW (-2, 200, '', convert_to(s.body, 'UTF8'), NULL, true, 5, jsonb_build_object('op', 'status', 'ids', jsonb_build_array(two.id)))::crm.reply))
 FROM status AS s JOIN two USING (n);
 SELECT s.body, s.state, m.state AS ours, m.last_error FROM status AS s JOIN two USING (n) JOIN crm.message AS m USING (id) WHERE m.state IS DISTINCT FROM s.state;
 SELECT DISTINCT m.last_error FROM two JOIN crm.message AS m USING (id) WHERE m.state = 'undelivered' ORDER BY 1;
@@ -95,7 +95,7 @@ SELECT count(*) AS asked_again FROM pg_temp.claim('status');
 -- several in one reply: by their id in any order, or by their place where they have none
 CREATE TEMP TABLE three AS SELECT n, crm.send('sms', '+79123456789', 'batch ' || n) AS id FROM generate_series(1, 4) AS n;
 SELECT count(*) AS claimed FROM pg_temp.claim('send') AS c JOIN three ON three.id = c.ref;
-SELECT crm.courier_settle(1, array_agg(:smsc::bigint), array_agg(ROW (id, 200, '', convert_to('{"id": ' || id || ', "cnt": 1}', 'UTF8'), NULL, true, 5, '{"op": "send"}')::crm.reply)) FROM three;
+SELECT crm.courier_settle(1, :smsc, array_agg(ROW (id, 200, '', convert_to('{"id": ' || id || ', "cnt": 1}', 'UTF8'), NULL, true, 5, '{"op": "send"}')::crm.reply)) FROM three;
 SELECT pg_temp.say(-2, (SELECT jsonb_agg(jsonb_build_object('id', id, 'status', CASE n WHEN 2 THEN 20 ELSE 1 END) ORDER BY n DESC)::text FROM three WHERE n < 3),
 	jsonb_build_object('op', 'status', 'ids', (SELECT jsonb_agg(id ORDER BY n) FROM three WHERE n < 3)));
 SELECT pg_temp.say(-2, '[{"status": 1}, {"status": 3}]', jsonb_build_object('op', 'status', 'ids', (SELECT jsonb_agg(id ORDER BY n) FROM three WHERE n > 2)));
@@ -106,7 +106,7 @@ SELECT pg_temp.later();
 SELECT crm.send('sms', '+79123456789', 'lost, and taken') AS taken \gset
 SELECT crm.send('sms', '+79123456789', 'lost, and not taken') AS lost \gset
 SELECT count(*) AS claimed FROM pg_temp.claim('send') AS c WHERE c.ref IN (:taken, :lost);
-SELECT crm.courier_settle(1, array_agg(:smsc::bigint), array_agg(ROW (id, 0, '', NULL, 'timeout: no reply in 30000 ms', true, 30000, '{"op": "send"}')::crm.reply)) FROM unnest(ARRAY[:taken, :lost]) AS id;
+SELECT crm.courier_settle(1, :smsc, array_agg(ROW (id, 0, '', NULL, 'timeout: no reply in 30000 ms', true, 30000, '{"op": "send"}')::crm.reply)) FROM unnest(ARRAY[:taken, :lost]) AS id;
 SELECT body, state, last_error FROM crm.message WHERE id IN (:taken, :lost) ORDER BY id;
 SELECT crm.message_doubtful(:lost) AS doubtful;
 -- asked at once, nothing is believed yet: the request may still be on its way there

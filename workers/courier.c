@@ -145,6 +145,7 @@ static bool memory_left(void);
 static bool claim_due(int64 now);
 static void claim(int64 now);
 static void claim_work(void *arg);
+static void claim_requests(Claim *claimed, CrmLane *lane, ArrayType *requests);
 static int	ask_wait(void);
 static bool mode_due(int64 now);
 static void ask_mode(void);
@@ -587,6 +588,41 @@ claim(int64 now)
 		lane_list[i]->more = lane_list[i]->got >= lane_list[i]->room;
 }
 
+/*
+ * Copies of an integration's requests, into its lane once the claim has
+ * committed.
+ */
+static void
+claim_requests(Claim *claimed, CrmLane *lane, ArrayType *requests)
+{
+	ArrayIterator each = array_create_iterator(requests, 0, NULL);
+	CrmRequestType type = {NULL};
+	CrmRequest *request = palloc(sizeof(CrmRequest));
+	Datum		composite;
+	bool		isnull;
+
+	while (array_iterate(each, &composite, &isnull))
+	{
+		CrmTransfer *t;
+
+		CHECK_FOR_INTERRUPTS();
+		if (isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("integration " INT64_FORMAT " was given a request that is NULL", lane->integration)));
+		crm_request_read(&type, composite, request);
+		t = crm_transfer_new(lane, request);
+		if (t == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory for claimed requests")));
+		dlist_push_tail(&claimed->fresh, &t->node);
+		claimed->count++;
+		lane->got++;
+	}
+	array_free_iterator(each);
+}
+
 static void
 claim_work(void *arg)
 {
@@ -596,8 +632,6 @@ claim_work(void *arg)
 	Datum	   *ids = palloc(Max(lane_count, 1) * sizeof(Datum));
 	Datum	   *rooms = palloc(Max(lane_count, 1) * sizeof(Datum));
 	SPITupleTable *table;
-	CrmRequestType type = {NULL};
-	CrmRequest *request = palloc(sizeof(CrmRequest));
 
 	for (int i = 0; i < lane_count; i++)
 	{
@@ -610,7 +644,7 @@ claim_work(void *arg)
 	values[2] = PointerGetDatum(construct_array(ids, lane_count, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	values[3] = PointerGetDatum(construct_array(rooms, lane_count, INT4OID, 4, true, TYPALIGN_INT));
 	execute(plan(&claim_plan,
-				 "SELECT integration_id, request, max_in_flight, max_reply_bytes, options"
+				 "SELECT integration_id, requests, max_in_flight, max_reply_bytes, options"
 				 " FROM crm.courier_claim($1, $2, $3, $4)", 4, types),
 			values, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
@@ -620,30 +654,19 @@ claim_work(void *arg)
 		Datum		columns[5];
 		bool		nulls[5];
 		CrmLane    *lane;
-		CrmTransfer *t;
 
-		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(table->vals[row], table->tupdesc, columns, nulls);
 		if (nulls[0] || nulls[1])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("crm.courier_claim gave a row without integration or request")));
+					 errmsg("crm.courier_claim gave a row without integration or requests")));
 		lane = lane_of(DatumGetInt64(columns[0]));
 		lane->max_in_flight = nulls[2] ? 1 : Max(1, DatumGetInt32(columns[2]));
 		lane->max_reply_bytes = nulls[3] ? 1024 * 1024 : Max(1024, DatumGetInt32(columns[3]));
 		lane_options(lane, nulls[4] ? NULL : DatumGetJsonbP(columns[4]));
 		if (lane->window == 0)
 			lane->window = 2 * lane->max_in_flight;
-
-		crm_request_read(&type, columns[1], request);
-		t = crm_transfer_new(lane, request);
-		if (t == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("out of memory for claimed requests")));
-		dlist_push_tail(&claimed->fresh, &t->node);
-		claimed->count++;
-		lane->got++;
+		claim_requests(claimed, lane, DatumGetArrayTypeP(columns[1]));
 	}
 	SPI_freetuptable(table);
 	claimed->mode_after = crm_worker->mode();
@@ -1112,22 +1135,23 @@ settle_work(void *arg)
 	Batch	   *batch = arg;
 	Oid			reply_type;
 	TupleDesc	desc = reply_desc(&reply_type);
-	Oid			types[3] = {INT8OID, INT8ARRAYOID, InvalidOid};
-	Datum		values[3];
-	Datum	   *ids = palloc(batch->count * sizeof(Datum));
+	Oid			types[3] = {INT8OID, INT8OID, get_array_type(reply_type)};
 	Datum	   *replies = palloc(batch->count * sizeof(Datum));
+	SPIPlanPtr	prepared = plan(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types);
 
-	for (int i = 0; i < batch->count; i++)
+	/* the replies of an integration stand together */
+	for (int from = 0, to; from < batch->count; from = to)
 	{
-		ids[i] = Int64GetDatum(batch->transfers[i]->lane->integration);
-		replies[i] = reply_datum(batch->transfers[i], desc);
+		CrmLane    *lane = batch->transfers[from]->lane;
+		Datum		values[3];
+
+		for (to = from; to < batch->count && batch->transfers[to]->lane == lane; to++)
+			replies[to - from] = reply_datum(batch->transfers[to], desc);
+		values[0] = Int64GetDatum(generation);
+		values[1] = Int64GetDatum(lane->integration);
+		values[2] = PointerGetDatum(construct_array(replies, to - from, reply_type, -1, false, TYPALIGN_DOUBLE));
+		execute(prepared, values, NULL, SPI_OK_SELECT);
 	}
-	types[2] = get_array_type(reply_type);
-	values[0] = Int64GetDatum(generation);
-	values[1] = PointerGetDatum(construct_array(ids, batch->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	values[2] = PointerGetDatum(construct_array(replies, batch->count, reply_type, -1, false, TYPALIGN_DOUBLE));
-	execute(plan(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types),
-			values, NULL, SPI_OK_SELECT);
 
 	/* while much waits to be sent, claims ask often enough */
 	if (waiting > 0 && crm_worker_ms() < wait_asked_at + ASK_LOADED_MS)

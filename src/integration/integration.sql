@@ -742,14 +742,14 @@ $$;
 COMMENT ON FUNCTION crm.egress_count(bigint, text, crm.request[]) IS 'Adds requests that are no messages to crm.egress_hour: all of a kind without a channel; of one with a channel those whose context names another op than send.';
 
 CREATE OR REPLACE FUNCTION crm.courier_claim(generation bigint, capacity integer, held_ids bigint[] DEFAULT '{}', rooms integer[] DEFAULT '{}')
-	RETURNS TABLE (integration_id bigint, request crm.request, max_in_flight integer, max_reply_bytes integer, options jsonb)
+	RETURNS TABLE (integration_id bigint, requests crm.request[], max_in_flight integer, max_reply_bytes integer, options jsonb)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	i        record;
 	now_ms   bigint := crm.monotonic_ms();
 	allowed  integer;
-	requests crm.request[];
+	got      crm.request[];
 	seen     record;
 	asked    bigint;
 	state    text;
@@ -799,11 +799,11 @@ BEGIN
 		END IF;
 		CONTINUE WHEN allowed < 1;
 		BEGIN
-			requests := coalesce(crm.call_next(i.next_function, i.id, allowed, 5000), '{}');
+			got := coalesce(crm.call_next(i.next_function, i.id, allowed, 5000), '{}');
 			-- one look at them: bodies may be large
 			SELECT bool_or(r.method IS NULL OR r.url IS NULL) AS broken, max(coalesce(r.timeout_ms, 30000)) AS longest,
 				count(*)::integer AS number, count(*) FILTER (WHERE coalesce(r.context ->> 'op', 'send') = 'send')::integer AS sends
-			INTO seen FROM unnest(requests) r;
+			INTO seen FROM unnest(got) r;
 			IF seen.broken THEN
 				RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s gave a request without method or url', i.next_function);
 			END IF;
@@ -831,13 +831,15 @@ BEGIN
 			WHERE s.integration_id = i.id;
 		END IF;
 		IF seen.number > seen.sends OR i.channel IS NULL AND seen.number > 0 THEN
-			PERFORM crm.egress_count(i.id, i.channel, requests);
+			PERFORM crm.egress_count(i.id, i.channel, got);
 		END IF;
-		RETURN QUERY SELECT i.id, r, i.max_in_flight, i.max_reply_bytes, i.settings FROM unnest(requests) r;
+		IF seen.number > 0 THEN
+			RETURN QUERY VALUES (i.id, got, i.max_in_flight, i.max_reply_bytes, i.settings);
+		END IF;
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.courier_claim(bigint, integer, bigint[], integer[]) IS 'What the courier sends next: asks each kind that carries a channel or whose poll is due for at most capacity requests; integrations in held_ids, of which the courier still holds some, for at most the number in rooms (0 = none). An error of a kind puts that integration alone into back-off. options are the integration''s settings over the kind''s defaults. No row while the mode is off.';
+COMMENT ON FUNCTION crm.courier_claim(bigint, integer, bigint[], integer[]) IS 'What the courier sends next, a row an integration: asks each kind that carries a channel or whose poll is due for at most capacity requests; integrations in held_ids, of which the courier still holds some, for at most the number in rooms (0 = none). An error of a kind puts that integration alone into back-off. options are the integration''s settings over the kind''s defaults. No row while the mode is off.';
 
 CREATE OR REPLACE FUNCTION crm.courier_wait(generation bigint) RETURNS integer
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -910,49 +912,31 @@ END
 $$;
 COMMENT ON FUNCTION crm.courier_settled(bigint, integer, text, boolean, bigint) IS 'Moves the schedule of an integration after so many of its replies: back-off, Retry-After, the next poll.';
 
-CREATE OR REPLACE FUNCTION crm.courier_settle(generation bigint, integration_ids bigint[], replies crm.reply[]) RETURNS void
+CREATE OR REPLACE FUNCTION crm.courier_settle(generation bigint, integration_id bigint, replies crm.reply[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
 DECLARE
-	g record;
 	n record;
-	failure   text;
-	succeeded boolean;
-	hold_for  bigint;
+	s record;
 BEGIN
-	IF coalesce(cardinality($2), 0) <> coalesce(cardinality($3), 0) THEN
-		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s integrations for %s replies', cardinality($2), cardinality($3)),
-			HINT = 'Give one integration for each reply.';
+	IF coalesce(cardinality($3), 0) = 0 THEN
+		RETURN;
 	END IF;
-	FOR g IN
-		SELECT u.id, count(*)::integer AS number,
-			array_agg(ROW (u.ref, u.status, u.headers, u.body, u.error, u.sent, u.elapsed_ms, u.context)::crm.reply ORDER BY u.position) AS replies
-		FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY
-			AS u(id, ref, status, headers, body, error, sent, elapsed_ms, context, position)
-		GROUP BY u.id
-		ORDER BY min(u.position)
-	LOOP
-		SELECT i.id, i.url, k.channel, k.take_function INTO n
-		FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE i.id = g.id;
-		IF n.take_function IS NULL THEN
-			PERFORM crm.reject(NULL, format('replies of integration %s', g.id), 'the integration or its kind is not there any more', NULL, r.body)
-			FROM unnest(g.replies) r;
-			CONTINUE;
-		END IF;
-		PERFORM crm.call_take(n.take_function, n.id, g.replies, 60000);
-		SELECT (array_agg(f.words ORDER BY f.words) FILTER (WHERE f.words IS NOT NULL))[1],
-			bool_or(f.words IS NULL),
-			max(CASE WHEN f.status IN (429, 503) THEN crm.retry_after_ms(f.headers) END)
-		INTO failure, succeeded, hold_for
-		FROM (
-			SELECT crm.reply_failure(r, n.channel IS NULL, n.url LIKE 'smtp%') AS words, r.status, r.headers
-			FROM unnest(g.replies) r
-		) f;
-		PERFORM crm.courier_settled(n.id, g.number, failure, succeeded, hold_for);
-	END LOOP;
+	SELECT i.id, i.url, k.channel, k.take_function INTO n
+	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE i.id = $2;
+	IF n.take_function IS NULL THEN
+		PERFORM crm.reject(NULL, format('replies of integration %s', $2), 'the integration or its kind is not there any more', NULL, r.body)
+		FROM unnest($3) r;
+		RETURN;
+	END IF;
+	PERFORM crm.call_take(n.take_function, n.id, $3, 60000);
+	SELECT min(f.words) AS failure, bool_or(f.words IS NULL) AS succeeded,
+		max(CASE WHEN f.status IN (429, 503) THEN crm.retry_after_ms(f.headers) END) AS hold_for
+	INTO s
+	FROM (SELECT crm.reply_failure(r, n.channel IS NULL, n.url LIKE 'smtp%') AS words, r.status, r.headers FROM unnest($3) r) f;
+	PERFORM crm.courier_settled(n.id, cardinality($3), s.failure, s.succeeded, s.hold_for);
 END
 $$;
-COMMENT ON FUNCTION crm.courier_settle(bigint, bigint[], crm.reply[]) IS 'Gives replies to the take functions of their kinds, one call for an integration, in one transaction. An error ends the batch: the courier then settles one by one and gives the culprit to crm.courier_reject.';
+COMMENT ON FUNCTION crm.courier_settle(bigint, bigint, crm.reply[]) IS 'Gives replies of an integration to the take function of its kind, in one call; the courier settles several integrations in one transaction. An error ends the batch: the courier then settles one by one and gives the culprit to crm.courier_reject.';
 
 CREATE OR REPLACE FUNCTION crm.courier_reject(integration_id bigint, reply crm.reply, sqlstate text, message text) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
