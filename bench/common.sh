@@ -27,28 +27,33 @@ sink() { # sink [DELAY_MS [LOG]]: on a free port, in sink_port
 bare() { "$CRM_TOOLS/bare" "http://127.0.0.1:$sink_port/" "$@"; }
 hold() { sql -c "UPDATE crm.integration_state SET hold_ms = crm.monotonic_ms() + 3600000" >/dev/null; }
 release() { sql -c "UPDATE crm.integration_state SET hold_ms = 0" -c "SELECT crm.wake()" >/dev/null; }
-count() { # count DIGITS: requests that the sink has seen, into counted; without a process of its own, which would cost the run a core
+count() { # requests that the sink has seen, into counted; without a process of its own, which would cost the run a core
 	exec 3<>/dev/tcp/127.0.0.1/"$sink_port"
 	printf 'GET /count HTTP/1.1\r\nHost: sink\r\n\r\n' >&3
-	local l
-	read -r l <&3; read -r l <&3; read -r l <&3
-	read -r -N "$1" -t 0.05 counted <&3 || true
+	local l length
+	read -r l <&3; read -r length <&3; read -r l <&3
+	length=${length//[!0-9]/}
+	read -r -N "$length" counted <&3
 	exec 3<&- 3>&-
 }
 came() { # until the sink has seen so many requests
 	local end=$((SECONDS + 300))
-	until count 20; [ "${counted:-0}" -ge "$1" ]; do
+	until count; [ "${counted:-0}" -ge "$1" ]; do
 		[ $SECONDS -lt $end ] || { echo 'the requests do not arrive' >&2; return 1; }
-		sleep 0.1
+		sleep 0.03
 	done
 }
-settled() { # until nothing is queued or under way; fails after SECONDS
+wait_for() { # wait_for SECONDS CONDITION
 	local end=$((SECONDS + $1))
-	until [ "$(sql -c "SELECT NOT EXISTS (SELECT FROM crm.message WHERE state IN ('queued', 'sending'))")" = t ]; do
+	until [ "$(sql -c "SELECT $2")" = t ]; do
 		[ $SECONDS -lt $end ] || { echo 'the queue is not drained' >&2; return 1; }
-		sleep 0.05
+		sleep 0.03
 	done
 }
+# until each message has its try and nobody holds one; crm.message would tell it too, in 20 us a message
+settled() { wait_for "$1" "NOT EXISTS (SELECT FROM crm.message_lease) AND (SELECT count(*) FROM crm.message_attempt) >= (SELECT count(*) FROM crm.message_body)"; }
+# and until nothing waits for another try
+drained() { wait_for "$1" "NOT EXISTS (SELECT FROM crm.message WHERE state IN ('queued', 'sending'))"; }
 line() { # line NAME VALUE GOAL
 	printf '%s %s %s\n' "$@"
 }
