@@ -49,6 +49,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "core/plan.h"
 #include "core/stop.h"
 #include "workers/loop.h"
 #include "workers/transport.h"
@@ -165,26 +166,6 @@ static CrmLane *lane_of(int64 integration);
 static int	lane_room(const CrmLane *lane);
 
 /*
- * A plan is made once; the server revalidates it after every change of what it
- * names.
- */
-static SPIPlanPtr
-plan(SPIPlanPtr *place, const char *query, int nargs, Oid *types)
-{
-	if (*place == NULL)
-	{
-		SPIPlanPtr	made = SPI_prepare(query, nargs, types);
-
-		if (made == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		if (SPI_keepplan(made) != 0)
-			elog(ERROR, "SPI_keepplan failed");
-		*place = made;
-	}
-	return *place;
-}
-
-/*
  * When a transaction that failed is tried again.
  */
 static int64
@@ -202,15 +183,6 @@ settle_limit(void)
 {
 	return crm_worker_slot->leave == CRM_LEAVE_NOW ?
 		Min(LEAVE_LIMIT_MS, *crm_worker->claim_timeout_ms) : *crm_worker->claim_timeout_ms;
-}
-
-static void
-execute(SPIPlanPtr prepared, Datum *values, const char *nulls, int expected)
-{
-	int			rc = SPI_execute_plan(prepared, values, nulls, false, 0);
-
-	if (rc != expected)
-		elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(rc));
 }
 
 void
@@ -376,8 +348,7 @@ start_work(void *arg)
 		values[2] = BoolGetDatum(found->trusted);
 		values[3] = PointerGetDatum(construct_array(ids, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
 		values[4] = PointerGetDatum(construct_array(refs, found->count, INT8OID, 8, true, TYPALIGN_DOUBLE));
-		execute(plan(&start_plan, "SELECT crm.courier_start($1, $2, $3, $4, $5)", 5, types),
-				values, NULL, SPI_OK_SELECT);
+		(void) crm_plan_run(&start_plan, "SELECT crm.courier_start($1, $2, $3, $4, $5)", 5, types, values);
 	}
 	CRM_STOP("start: before commit");
 }
@@ -643,10 +614,9 @@ claim_work(void *arg)
 	values[1] = Int32GetDatum(FIRST_CLAIM);
 	values[2] = PointerGetDatum(construct_array(ids, lane_count, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	values[3] = PointerGetDatum(construct_array(rooms, lane_count, INT4OID, 4, true, TYPALIGN_INT));
-	execute(plan(&claim_plan,
-				 "SELECT integration_id, requests, max_in_flight, max_reply_bytes, options"
-				 " FROM crm.courier_claim($1, $2, $3, $4)", 4, types),
-			values, NULL, SPI_OK_SELECT);
+	(void) crm_plan_run(&claim_plan,
+						"SELECT integration_id, requests, max_in_flight, max_reply_bytes, options"
+						" FROM crm.courier_claim($1, $2, $3, $4)", 4, types, values);
 	table = SPI_tuptable;
 
 	for (uint64 row = 0; row < table->numvals; row++)
@@ -687,9 +657,7 @@ ask_wait(void)
 	bool		isnull = true;
 	Datum		wait = (Datum) 0;
 
-	execute(plan(&wait_plan, "SELECT crm.courier_wait($1)", 1, types), values, NULL,
-			SPI_OK_SELECT);
-	if (SPI_processed == 1)
+	if (crm_plan_run(&wait_plan, "SELECT crm.courier_wait($1)", 1, types, values) == 1)
 		wait = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	wait_asked_at = crm_worker_ms();
 	wait_until = wait_asked_at +
@@ -1137,7 +1105,6 @@ settle_work(void *arg)
 	TupleDesc	desc = reply_desc(&reply_type);
 	Oid			types[3] = {INT8OID, INT8OID, get_array_type(reply_type)};
 	Datum	   *replies = palloc(batch->count * sizeof(Datum));
-	SPIPlanPtr	prepared = plan(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types);
 
 	/* the replies of an integration stand together */
 	for (int from = 0, to; from < batch->count; from = to)
@@ -1150,7 +1117,7 @@ settle_work(void *arg)
 		values[0] = Int64GetDatum(generation);
 		values[1] = Int64GetDatum(lane->integration);
 		values[2] = PointerGetDatum(construct_array(replies, to - from, reply_type, -1, false, TYPALIGN_DOUBLE));
-		execute(prepared, values, NULL, SPI_OK_SELECT);
+		(void) crm_plan_run(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types, values);
 	}
 
 	/* while much waits to be sent, claims ask often enough */
@@ -1176,8 +1143,7 @@ reject_work(void *arg)
 	values[1] = reply_datum(t, desc);
 	values[2] = CStringGetTextDatum(rejection->failure->sqlstate);
 	values[3] = CStringGetTextDatum(rejection->failure->message);
-	execute(plan(&reject_plan, "SELECT crm.courier_reject($1, $2, $3, $4)", 4, types),
-			values, NULL, SPI_OK_SELECT);
+	(void) crm_plan_run(&reject_plan, "SELECT crm.courier_reject($1, $2, $3, $4)", 4, types, values);
 	CRM_STOP("reject: before commit");
 }
 
@@ -1187,7 +1153,6 @@ idle_work(void *arg)
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(generation)};
 
-	execute(plan(&idle_plan, "SELECT crm.courier_idle($1)", 1, types), values, NULL,
-			SPI_OK_SELECT);
+	(void) crm_plan_run(&idle_plan, "SELECT crm.courier_idle($1)", 1, types, values);
 	CRM_STOP("maintain: before commit");
 }

@@ -23,7 +23,10 @@
 #include "utils/tuplestore.h"
 
 #include "core/core.h"
+#include "core/plan.h"
 #include "event/event.h"
+
+static SPIPlanPtr plan_object_kind = NULL;
 
 PG_FUNCTION_INFO_V1(crm_event_check);
 
@@ -149,12 +152,7 @@ check_kind(const char *kind, char **object_kind)
 	char	   *word = NULL;
 
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT crm.event_object_kind($1)", 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("crm.event_object_kind() returned nothing to read"),
-				 errhint("It is not the function that came with the extension: ALTER EXTENSION crm UPDATE; or restore it.")));
-	if (SPI_processed == 1)
+	if (crm_plan_run(&plan_object_kind, "SELECT crm.event_object_kind($1)", 1, types, values) == 1)
 		word = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (word == NULL)
 		ereport(ERROR,

@@ -49,6 +49,7 @@
 #include "utils/timestamp.h"
 
 #include "core/core.h"
+#include "core/plan.h"
 #include "core/stop.h"
 
 #define LANES 3
@@ -155,7 +156,6 @@ static void begin_change(void);
 static void forget(void);
 static void at_end(XactEvent event, void *arg);
 static void at_subend(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
-static int	call(SPIPlanPtr *plan, const char *text, int nargs, Oid *types, Datum *values);
 static bool seen(Lane *lane, int64 id);
 static void mark_seen(Lane *lane, int64 id);
 static int64 seen_above(Lane *lane, int64 id);
@@ -568,7 +568,7 @@ load(Queue *queue)
 	Datum		values[1] = {Int64GetDatum(queue->integration)};
 	int			n;
 
-	n = call(&plan_load, "SELECT lane, watermark, taken FROM crm.queue_load($1)", 1, types, values);
+	n = (int) crm_plan_run(&plan_load, "SELECT lane, watermark, taken FROM crm.queue_load($1)", 1, types, values);
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
@@ -600,7 +600,7 @@ load(Queue *queue)
 		}
 	}
 
-	n = call(&plan_open, "SELECT lease_id, message_id, attempt FROM crm.queue_open($1)", 1, types, values);
+	n = (int) crm_plan_run(&plan_open, "SELECT lease_id, message_id, attempt FROM crm.queue_open($1)", 1, types, values);
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
@@ -634,24 +634,6 @@ note_lease(int64 lease, int64 id, int64 integration, int32 attempt)
 	if (!there)
 		whole->left = 0;
 	whole->left++;
-}
-
-/* Runs a kept plan of one call; the number of rows. */
-static int
-call(SPIPlanPtr *plan, const char *text, int nargs, Oid *types, Datum *values)
-{
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	made = SPI_prepare(text, nargs, types);
-
-		if (made == NULL)
-			elog(ERROR, "could not prepare \"%s\": %s", text, SPI_result_code_string(SPI_result));
-		SPI_keepplan(made);
-		*plan = made;
-	}
-	if (SPI_execute_plan(*plan, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not run \"%s\"", text);
-	return (int) SPI_processed;
 }
 
 /* ---- what was seen ------------------------------------------------------- */
@@ -827,7 +809,7 @@ read_lane(Queue *queue, int n, int want)
 		values[1] = Int32GetDatum(n);
 		values[2] = Int64GetDatum(from);
 		values[3] = Int32GetDatum((int32) limit);
-		rows = call(&plan_read, "SELECT id, rule_id, expires_at, open_until, 1 FROM crm.queue_read($1, $2, $3, $4)", 4, types, values);
+		rows = (int) crm_plan_run(&plan_read, "SELECT id, rule_id, expires_at, open_until, 1 FROM crm.queue_read($1, $2, $3, $4)", 4, types, values);
 		last = from;
 		for (int i = 0; i < rows; i++)
 		{
@@ -907,7 +889,7 @@ take_retries(Queue *queue, int capacity, Pick *pick)
 		values[2] = Int64GetDatum(queue->retry_id);
 		values[3] = Int64GetDatum(now_ms);
 		values[4] = Int32GetDatum(want);
-		rows = call(&plan_retries, "SELECT id, rule_id, expires_at, open_until, attempt, due_ms FROM crm.queue_read_retries($1, $2, $3, $4, $5)", 5, types, values);
+		rows = (int) crm_plan_run(&plan_retries, "SELECT id, rule_id, expires_at, open_until, attempt, due_ms FROM crm.queue_read_retries($1, $2, $3, $4, $5)", 5, types, values);
 		if (rows == 0)
 			return;
 		items = palloc(sizeof(Waiting) * rows);
@@ -924,8 +906,7 @@ take_retries(Queue *queue, int capacity, Pick *pick)
 
 		values[1] = int8_array(ids, rows);
 		values[2] = int4_array(attempts, rows);
-		if (call(&plan_waiting, "SELECT crm.queue_waiting_tries($1, $2, $3)", 3, waiting_types, values) != 1)
-			elog(ERROR, "crm.queue_waiting_tries() gave no row");
+		(void) crm_plan_run(&plan_waiting, "SELECT crm.queue_waiting_tries($1, $2, $3)", 3, waiting_types, values);
 		waits = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
 		deconstruct_array(DatumGetArrayTypeP(waits), BOOLOID, 1, true, TYPALIGN_CHAR, &waiting, NULL, &n);
 		for (int i = 0; i < rows && i < n; i++)
@@ -964,7 +945,7 @@ take_delayed(Queue *queue, int capacity, Pick *pick)
 	values[1] = TimestampTzGetDatum(full ? DT_NOBEGIN : queue->delayed_at);
 	values[2] = Int64GetDatum(full ? 0 : queue->delayed_id);
 	values[3] = Int32GetDatum(capacity - pick->count);
-	rows = call(&plan_delayed, "SELECT id, rule_id, expires_at, open_until, attempt, due_at FROM crm.queue_read_delayed($1, $2, $3, $4)", 4, types, values);
+	rows = (int) crm_plan_run(&plan_delayed, "SELECT id, rule_id, expires_at, open_until, attempt, due_at FROM crm.queue_read_delayed($1, $2, $3, $4)", 4, types, values);
 	for (int i = 0; i < rows; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];

@@ -46,6 +46,7 @@
 
 #include "core/core.h"
 #include "core/expression.h"
+#include "core/plan.h"
 #include "event/event.h"
 
 #define CACHE_MOST 64			/* expressions a backend keeps analysed */
@@ -76,6 +77,8 @@ typedef struct Holder
 } Holder;
 
 static MemoryContext cache_context = NULL;
+static SPIPlanPtr plan_rules = NULL;
+static SPIPlanPtr plan_error = NULL;
 static Cached cache[CACHE_MOST];
 static int	cache_used = 0;
 static bool cache_stale = false;
@@ -587,6 +590,7 @@ active_rules(List *kinds)
 	Oid			types[1] = {TEXTARRAYOID};
 	Datum		values[1];
 	ListCell   *cell;
+	uint64		found;
 	int			n = 0;
 
 	foreach(cell, kinds)
@@ -594,12 +598,8 @@ active_rules(List *kinds)
 	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
 
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT rule_id, event_kind, condition FROM crm.rules_for($1)", 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("crm.rules_for() returned no rows to read"),
-				 errhint("It is not the function that came with the extension: ALTER EXTENSION crm UPDATE; or restore it.")));
-	for (uint64 i = 0; i < SPI_processed; i++)
+	found = crm_plan_run(&plan_rules, "SELECT rule_id, event_kind, condition FROM crm.rules_for($1)", 1, types, values);
+	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
@@ -716,11 +716,7 @@ events_that_meet(Rule *rule, CrmEventScan *scan, bool *failed)
 		values[1] = Int64GetDatum(first);
 		values[2] = CStringGetTextDatum(error->message);
 		SPI_connect();
-		if (SPI_execute_with_args("SELECT crm.rule_error($1, $2, $3)", 3, types, values, NULL, false, 0) != SPI_OK_SELECT)
-			ereport(ERROR,
-					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-					 errmsg("crm.rule_error() returned nothing to read"),
-					 errhint("It is not the function that came with the extension: ALTER EXTENSION crm UPDATE; or restore it.")));
+		(void) crm_plan_run(&plan_error, "SELECT crm.rule_error($1, $2, $3)", 3, types, values);
 		SPI_finish();
 	}
 	PG_END_TRY();

@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "core/core.h"
+#include "core/plan.h"
 #include "shipping/shipping.h"
 
 #define LOCK_CLASS		0x43524d56	/* first half of the advisory keys: "CRMV" */
@@ -133,24 +134,6 @@ static void trips_moved(Batch *b);
 static void refused_write(Batch *b);
 static void lock_groups(uint64 groups);
 
-
-static void
-run(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types, Datum *values)
-{
-	int			result;
-
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	p = SPI_prepare(sql, nargs, types);
-
-		if (p == NULL || SPI_keepplan(p) != 0)
-			elog(ERROR, "could not prepare \"%s\"", sql);
-		*plan = p;
-	}
-	result = SPI_execute_plan(*plan, values, NULL, false, 0);
-	if (result < 0)
-		elog(ERROR, "\"%s\" failed: %s", sql, SPI_result_code_string(result));
-}
 
 static Datum
 int8_array(int64 *values, int n)
@@ -493,7 +476,7 @@ batch_vehicles(Batch *b)
 	for (int i = 0; i < b->nvehicles; i++)
 		ids[i] = b->vehicles[i].vehicle_id;
 	args[0] = int8_array(ids, b->nvehicles);
-	run(&known_plan, "SELECT vehicle_id FROM crm.vehicles_known($1)", 1, types, args);
+	(void) crm_plan_run(&known_plan, "SELECT vehicle_id FROM crm.vehicles_known($1)", 1, types, args);
 
 	for (uint64 r = 0; r < SPI_processed; r++)
 	{
@@ -564,7 +547,7 @@ batch_partitions(Batch *b)
 
 	args[0] = TimestampTzGetDatum(oldest);
 	args[1] = TimestampTzGetDatum(newest);
-	run(&partitions_plan, "SELECT crm.position_partitions($1, $2)", 2, types, args);
+	(void) crm_plan_run(&partitions_plan, "SELECT crm.position_partitions($1, $2)", 2, types, args);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -641,7 +624,7 @@ recorded_load(Batch *b)
 		}
 	args[0] = int8_array(ids, n);
 	args[1] = typed_array(from, NULL, n, TIMESTAMPTZOID);
-	run(&recorded_plan,
+	(void) crm_plan_run(&recorded_plan,
 		"SELECT vehicle_id, id, place_id, entered_at, entered_error_s, entered_gap, entry_fix_at, dwelled,"
 		" left_at, left_error_s, left_gap, exit_fix_at FROM crm.passages_from($1, $2)", 2, types, args);
 
@@ -792,7 +775,7 @@ changes_write(CrmPassageChanges *c)
 	for (int a = 0; a < NARGS; a++)
 		args[a] = typed_array(values[a], nulls[a], count[a], element[a]);
 
-	run(&write_plan,
+	(void) crm_plan_run(&write_plan,
 		"SELECT crm.write_passages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,"
 		" $17, $18, $19, $20)", NARGS, types, args);
 	SPI_freetuptable(SPI_tuptable);
@@ -825,7 +808,7 @@ trips_moved(Batch *b)
 	args[1] = typed_array(from, NULL, n, TIMESTAMPTZOID);
 	args[2] = typed_array(newest, NULL, n, TIMESTAMPTZOID);
 	args[3] = typed_array(changed, NULL, n, BOOLOID);
-	run(&moved_plan, "SELECT crm.trips_moved($1, $2, $3, $4)", 4, types, args);
+	(void) crm_plan_run(&moved_plan, "SELECT crm.trips_moved($1, $2, $3, $4)", 4, types, args);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -859,6 +842,6 @@ refused_write(Batch *b)
 	}
 	for (int a = 0; a < 5; a++)
 		args[a] = typed_array(values[a], nulls[a], b->nrefused, element[a]);
-	run(&refuse_plan, "SELECT crm.refuse_positions($1, $2, $3, $4, $5)", 5, types, args);
+	(void) crm_plan_run(&refuse_plan, "SELECT crm.refuse_positions($1, $2, $3, $4, $5)", 5, types, args);
 	SPI_freetuptable(SPI_tuptable);
 }
