@@ -2,7 +2,7 @@
  *
  * composite.c
  *	  Between the rows of the database and what moves: crm.request taken apart,
- *	  bytes of the outside made text.
+ *	  crm.reply put together, bytes of the outside made text.
  *
  * Columns are found by name and type once for a row type, so that a column
  * that a later version adds disturbs nobody.
@@ -16,10 +16,13 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "workers/transport.h"
@@ -38,6 +41,15 @@ static const struct
 	{"ref", INT8OID}, {"method", TEXTOID}, {"url", TEXTOID}, {"headers", TEXTARRAYOID},
 	{"body", BYTEAOID}, {"username", TEXTOID}, {"password", TEXTOID},
 	{"timeout_ms", INT4OID}, {"context", JSONBOID}
+};
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			reply_columns[] = {
+	{"ref", INT8OID}, {"status", INT4OID}, {"headers", TEXTOID}, {"body", BYTEAOID},
+	{"error", TEXTOID}, {"sent", BOOLOID}, {"elapsed_ms", INT4OID}, {"context", JSONBOID}
 };
 
 static CrmText
@@ -133,6 +145,78 @@ crm_request_read(CrmRequestType *type, Datum composite, CrmRequest *request)
 		for (int i = 0; i < request->header_count; i++)
 			request->headers[i] = text_of(lines[i], line_nulls[i]);
 	}
+}
+
+/*
+ * The row type crm.reply, of which the first columns must be the ones that are
+ * known here.
+ */
+TupleDesc
+crm_reply_desc(Oid *type)
+{
+	TupleDesc	desc;
+
+	*type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("reply"),
+							ObjectIdGetDatum(get_namespace_oid("crm", false)));
+	if (!OidIsValid(*type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type crm.reply does not exist"),
+				 errhint("The extension crm is not whole in this database. Restore it from a dump, or create it anew.")));
+	desc = lookup_rowtype_tupdesc_copy(*type, -1);
+	for (int i = 0; i < lengthof(reply_columns); i++)
+	{
+		if (desc->natts <= i ||
+			strcmp(NameStr(TupleDescAttr(desc, i)->attname), reply_columns[i].name) != 0 ||
+			TupleDescAttr(desc, i)->atttypid != reply_columns[i].type)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column %d of type crm.reply is not \"%s\" of type %s",
+							i + 1, reply_columns[i].name, format_type_be(reply_columns[i].type)),
+					 errhint("Run ALTER EXTENSION crm UPDATE, and restart the server if its library is the older one.")));
+	}
+	return desc;
+}
+
+/*
+ * A transfer that has ended, as a value of that type.  Headers and body are
+ * NULL where none came.
+ */
+Datum
+crm_reply_datum(const CrmTransfer *t, TupleDesc desc)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		nulls[MaxTupleAttributeNumber];
+
+	memset(nulls, true, desc->natts);
+	nulls[0] = t->ref_null;
+	values[0] = Int64GetDatum(t->ref);
+	nulls[1] = false;
+	values[1] = Int32GetDatum(t->status);
+	if (t->head.length > 0)
+	{
+		nulls[2] = false;
+		values[2] = crm_text_from_outside(t->head.data, t->head.length);
+	}
+	if (t->reply.length > 0)
+	{
+		nulls[3] = false;
+		values[3] = PointerGetDatum(cstring_to_text_with_len(t->reply.data, (int) t->reply.length));
+	}
+	if (t->error[0] != '\0')
+	{
+		nulls[4] = false;
+		values[4] = crm_text_from_outside(t->error, strlen(t->error));
+	}
+	nulls[5] = nulls[6] = false;
+	values[5] = BoolGetDatum(t->sent);
+	values[6] = Int32GetDatum(t->elapsed_ms);
+	if (t->context != NULL)
+	{
+		nulls[7] = false;
+		values[7] = PointerGetDatum(t->context);
+	}
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 
 /*

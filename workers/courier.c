@@ -33,7 +33,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -46,8 +45,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "core/plan.h"
 #include "core/stop.h"
@@ -1026,83 +1023,12 @@ settle_batch(CrmTransfer **transfers, int count, CrmFailure *failure)
 	return true;
 }
 
-static TupleDesc
-reply_desc(Oid *type)
-{
-	static const struct
-	{
-		const char *name;
-		Oid			type;
-	}			columns[] = {
-		{"ref", INT8OID}, {"status", INT4OID}, {"headers", TEXTOID}, {"body", BYTEAOID},
-		{"error", TEXTOID}, {"sent", BOOLOID}, {"elapsed_ms", INT4OID}, {"context", JSONBOID}
-	};
-	Oid			schema = get_namespace_oid("crm", false);
-	TupleDesc	desc;
-
-	*type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("reply"),
-							ObjectIdGetDatum(schema));
-	if (!OidIsValid(*type))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("type crm.reply does not exist")));
-	desc = lookup_rowtype_tupdesc_copy(*type, -1);
-	for (int i = 0; i < lengthof(columns); i++)
-	{
-		if (desc->natts <= i ||
-			strcmp(NameStr(TupleDescAttr(desc, i)->attname), columns[i].name) != 0 ||
-			TupleDescAttr(desc, i)->atttypid != columns[i].type)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column %d of type crm.reply is not \"%s\" of type %s",
-							i + 1, columns[i].name, format_type_be(columns[i].type)),
-					 errhint("Run ALTER EXTENSION crm UPDATE, and restart the server if its library is the older one.")));
-	}
-	return desc;
-}
-
-static Datum
-reply_datum(CrmTransfer *t, TupleDesc desc)
-{
-	Datum		values[MaxTupleAttributeNumber];
-	bool		nulls[MaxTupleAttributeNumber];
-	bytea	   *body;
-
-	for (int i = 8; i < desc->natts; i++)
-	{
-		values[i] = (Datum) 0;
-		nulls[i] = true;
-	}
-	memset(nulls, 0, 8 * sizeof(bool));
-	values[0] = Int64GetDatum(t->ref);
-	nulls[0] = t->ref_null;
-	values[1] = Int32GetDatum(t->status);
-	nulls[2] = t->head.length == 0;
-	values[2] = nulls[2] ? (Datum) 0 : crm_text_from_outside(t->head.data, t->head.length);
-	nulls[3] = t->reply.length == 0;
-	values[3] = (Datum) 0;
-	if (!nulls[3])
-	{
-		body = palloc(t->reply.length + VARHDRSZ);
-		SET_VARSIZE(body, t->reply.length + VARHDRSZ);
-		memcpy(VARDATA(body), t->reply.data, t->reply.length);
-		values[3] = PointerGetDatum(body);
-	}
-	nulls[4] = t->error[0] == '\0';
-	values[4] = nulls[4] ? (Datum) 0 : crm_text_from_outside(t->error, strlen(t->error));
-	values[5] = BoolGetDatum(t->sent);
-	values[6] = Int32GetDatum(t->elapsed_ms);
-	nulls[7] = t->context == NULL;
-	values[7] = nulls[7] ? (Datum) 0 : PointerGetDatum(t->context);
-	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
-}
-
 static void
 settle_work(void *arg)
 {
 	Batch	   *batch = arg;
 	Oid			reply_type;
-	TupleDesc	desc = reply_desc(&reply_type);
+	TupleDesc	desc = crm_reply_desc(&reply_type);
 	Oid			types[3] = {INT8OID, INT8OID, get_array_type(reply_type)};
 	Datum	   *replies = palloc(batch->count * sizeof(Datum));
 
@@ -1113,7 +1039,7 @@ settle_work(void *arg)
 		Datum		values[3];
 
 		for (to = from; to < batch->count && batch->transfers[to]->lane == lane; to++)
-			replies[to - from] = reply_datum(batch->transfers[to], desc);
+			replies[to - from] = crm_reply_datum(batch->transfers[to], desc);
 		values[0] = Int64GetDatum(generation);
 		values[1] = Int64GetDatum(lane->integration);
 		values[2] = PointerGetDatum(construct_array(replies, to - from, reply_type, -1, false, TYPALIGN_DOUBLE));
@@ -1134,13 +1060,13 @@ reject_work(void *arg)
 	Rejection  *rejection = arg;
 	CrmTransfer *t = rejection->transfer;
 	Oid			reply_type;
-	TupleDesc	desc = reply_desc(&reply_type);
+	TupleDesc	desc = crm_reply_desc(&reply_type);
 	Oid			types[4] = {INT8OID, InvalidOid, TEXTOID, TEXTOID};
 	Datum		values[4];
 
 	types[1] = reply_type;
 	values[0] = Int64GetDatum(t->lane->integration);
-	values[1] = reply_datum(t, desc);
+	values[1] = crm_reply_datum(t, desc);
 	values[2] = CStringGetTextDatum(rejection->failure->sqlstate);
 	values[3] = CStringGetTextDatum(rejection->failure->message);
 	(void) crm_plan_run(&reject_plan, "SELECT crm.courier_reject($1, $2, $3, $4)", 4, types, values);

@@ -23,9 +23,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-#include "access/htup_details.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -37,8 +35,6 @@
 #define FETCH_SLICE_MS		50
 #define FETCH_SOCKETS		16	/* at a time: libcurl tries a host's addresses */
 
-#define REPLY_FIELDS 8
-
 static CURLM *multi = NULL;
 static int	sockets[FETCH_SOCKETS];
 static int	socket_count = 0;
@@ -46,7 +42,6 @@ static int	socket_count = 0;
 static void start_libcurl(void);
 static void carry(CrmTransfer *transfer);
 static void leave(CrmTransfer *transfer);
-static HeapTuple reply_tuple(const CrmTransfer *transfer, TupleDesc desc, Datum context);
 static bool on_opened(int fd);
 static void on_closing(int fd);
 static void on_departed(CrmTransfer *transfer);
@@ -69,18 +64,14 @@ crm_integration_fetch(PG_FUNCTION_ARGS)
 	CrmLane    *lane = palloc0(sizeof(CrmLane));
 	CrmRequestType type = {NULL};
 	CrmTransfer *transfer;
-	HeapTuple	result = NULL;
+	Datum		result = (Datum) 0;
 	TupleDesc	desc;
+	Oid			reply_type;
 	int			limit_ms = PG_ARGISNULL(3) ? FETCH_MAX_MS : PG_GETARG_INT32(3);
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != REPLY_FIELDS)
-		ereport(ERROR,
-				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("crm.reply is not the type that this library knows"),
-				errhint("ALTER EXTENSION crm UPDATE; or restart with the matching library."));
-
+	desc = crm_reply_desc(&reply_type);
 	crm_request_read(&type, PG_GETARG_DATUM(0), request);
 	request->ref_null = false;	/* a test needs no ref to be told from others */
 	limit_ms = Min(Max(limit_ms, FETCH_MIN_MS), FETCH_MAX_MS);
@@ -102,7 +93,7 @@ crm_integration_fetch(PG_FUNCTION_ARGS)
 	{
 		transfer->probe = true;
 		carry(transfer);
-		result = reply_tuple(transfer, BlessTupleDesc(desc), PointerGetDatum(request->context.data));
+		result = crm_reply_datum(transfer, desc);
 	}
 	PG_FINALLY();
 	{
@@ -110,7 +101,7 @@ crm_integration_fetch(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 
-	PG_RETURN_DATUM(HeapTupleGetDatum(result));
+	PG_RETURN_DATUM(result);
 }
 
 static void
@@ -215,30 +206,6 @@ leave(CrmTransfer *t)
 		curl_multi_cleanup(multi);
 	multi = NULL;
 	socket_count = 0;
-}
-
-static HeapTuple
-reply_tuple(const CrmTransfer *t, TupleDesc desc, Datum context)
-{
-	Datum		values[REPLY_FIELDS] = {0};
-	bool		nulls[REPLY_FIELDS] = {0};
-	bytea	   *body = palloc(t->reply.length + VARHDRSZ);
-
-	SET_VARSIZE(body, t->reply.length + VARHDRSZ);
-	if (t->reply.length > 0)
-		memcpy(VARDATA(body), t->reply.data, t->reply.length);
-	values[0] = Int64GetDatum(t->ref);
-	values[1] = Int32GetDatum(t->status);
-	values[2] = crm_text_from_outside(t->head.length > 0 ? t->head.data : "", t->head.length);
-	values[3] = PointerGetDatum(body);
-	nulls[4] = t->error[0] == '\0';
-	if (!nulls[4])
-		values[4] = crm_text_from_outside(t->error, strlen(t->error));
-	values[5] = BoolGetDatum(t->sent);
-	values[6] = Int32GetDatum(t->elapsed_ms);
-	nulls[7] = DatumGetPointer(context) == NULL;
-	values[7] = context;
-	return heap_form_tuple(desc, values, nulls);
 }
 
 /* ---- call-backs: libcurl's frames are on the stack, nothing may throw ---- */

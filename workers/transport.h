@@ -257,6 +257,8 @@ typedef struct CrmRequestType
 } CrmRequestType;
 
 extern void crm_request_read(CrmRequestType *type, Datum composite, CrmRequest *request);
+extern TupleDesc crm_reply_desc(Oid *type);
+extern Datum crm_reply_datum(const CrmTransfer *transfer, TupleDesc desc);
 extern Datum crm_text_from_outside(const char *data, size_t length);
 
 /* flight.c */

@@ -38,8 +38,8 @@ CREATE TYPE crm.reply AS (
 COMMENT ON TYPE crm.reply IS 'What came back for one crm.request, given to the kind''s take function.';
 COMMENT ON COLUMN crm.reply.ref IS 'The request''s ref';
 COMMENT ON COLUMN crm.reply.status IS 'HTTP status or SMTP code; 0 when no reply line came';
-COMMENT ON COLUMN crm.reply.headers IS 'Header lines as they came; for SMTP the server''s reply lines';
-COMMENT ON COLUMN crm.reply.body IS 'The reply''s bytes, at most the integration''s max_reply_bytes';
+COMMENT ON COLUMN crm.reply.headers IS 'Header lines as they came; for SMTP the server''s reply lines; NULL where none came';
+COMMENT ON COLUMN crm.reply.body IS 'The reply''s bytes, at most the integration''s max_reply_bytes; NULL where none came';
 COMMENT ON COLUMN crm.reply.error IS 'NULL when a whole reply came; otherwise a class word and the reason: resolve: connect: tls: timeout: broken: too large: refused:';
 COMMENT ON COLUMN crm.reply.sent IS 'True when bytes of the request may have left this machine: then what happened to it is not known from an error';
 COMMENT ON COLUMN crm.reply.elapsed_ms IS 'Milliseconds the transfer took';
