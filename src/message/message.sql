@@ -3,6 +3,8 @@
  *
  * In order: registries, checks of rules and templates, hours, the rule
  * machinery, sending by hand, the outbox, reports, recovery, health, the why.
+ *
+ * OFFSET 0 in a look-up: see message_outbox.sql.
  */
 
 -- Registries ---------------------------------------------------------------
@@ -560,8 +562,9 @@ BEGIN
 					r.quiet_kind <> 'advertising' OR crm.consented(c.id, 'advertising') AS consents,
 					t.id AS template_id, t.version AS template_version, t.language, t.subject, t.body, t.html
 				FROM (SELECT DISTINCT a.contact_id FROM asked a) w
-				JOIN crm.contact c ON c.id = w.contact_id AND c.archived_at IS NULL
-				LEFT JOIN crm.company m ON m.id = c.company_id
+				CROSS JOIN LATERAL (SELECT x.id, x.name, x.company_id, x.time_zone, x.language FROM crm.contact x
+					WHERE x.id = w.contact_id AND x.archived_at IS NULL OFFSET 0) c
+				LEFT JOIN LATERAL (SELECT x.name, x.time_zone, x.language FROM crm.company x WHERE x.id = c.company_id OFFSET 0) m ON true
 				LEFT JOIN LATERAL (
 					SELECT x.id, x.value FROM crm.contact_point x
 					WHERE x.contact_id = c.id AND x.state <> 'invalid'
@@ -710,15 +713,17 @@ COMMENT ON FUNCTION crm.event_rules() IS
 CREATE OR REPLACE FUNCTION crm.company_contacts(event_ids bigint[]) RETURNS TABLE (event_id bigint, contact_id bigint)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1000
 AS $$
-	SELECT e.id, c.id FROM crm.event e JOIN crm.contact c ON c.company_id = e.company_id
-	WHERE e.id = ANY ($1) AND c.archived_at IS NULL
+	SELECT e.id, c.id FROM crm.event e
+	CROSS JOIN LATERAL (SELECT x.id FROM crm.contact x WHERE x.company_id = e.company_id AND x.archived_at IS NULL OFFSET 0) c
+	WHERE e.id = ANY ($1)
 $$;
 COMMENT ON FUNCTION crm.company_contacts(bigint[]) IS 'Audience: every contact of the company that the event concerns';
 
 CREATE OR REPLACE FUNCTION crm.message_reader(event_ids bigint[]) RETURNS TABLE (event_id bigint, contact_id bigint)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT e.id, b.contact_id FROM crm.event e JOIN crm.message_said b ON b.id = e.object_id
+	SELECT e.id, b.contact_id FROM crm.event e
+	CROSS JOIN LATERAL (SELECT x.contact_id FROM crm.message_said x WHERE x.id = e.object_id OFFSET 0) b
 	WHERE e.id = ANY ($1) AND e.object_kind = 'message' AND b.contact_id IS NOT NULL
 $$;
 COMMENT ON FUNCTION crm.message_reader(bigint[]) IS 'Audience of rules on message.*: the reader of that message (another channel when the first one failed)';
@@ -1063,15 +1068,15 @@ COMMENT ON FUNCTION crm.why_not(bigint, bigint) IS
 -- Duties ------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.message_maintain() RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 BEGIN
 	DELETE FROM crm.message_report_early e WHERE e.known_at < crm.clock() - interval '3 days';
 	UPDATE crm.rule r SET broken = format('its author %s is gone', r.author)
 	WHERE NOT r.shipped AND r.broken IS NULL AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.rolname = r.author);
-	DELETE FROM crm.message_stop s USING crm.message_body b
-	WHERE b.id = s.message_id AND (b.lane IS NULL
-		OR b.id <= (SELECT c.watermark FROM crm.message_cursor c WHERE c.integration_id = b.integration_id AND c.lane = b.lane));
+	DELETE FROM crm.message_stop s
+	WHERE EXISTS (SELECT FROM crm.message_body b WHERE b.id = s.message_id AND (b.lane IS NULL
+		OR b.id <= (SELECT c.watermark FROM crm.message_cursor c WHERE c.integration_id = b.integration_id AND c.lane = b.lane)) OFFSET 0);
 	PERFORM crm.flight_rotate();
 	PERFORM crm.compact('crm.message_cursor', 1000, 131072), crm.compact('crm.message_lease', 1000, 131072), crm.compact('crm.message_delayed', 20000, 262144);
 END

@@ -7,6 +7,8 @@
  * follows_id decides who is first, a report or the deadline.  A row of
  * crm.message_timer is locked by both: the report that ends a message deletes
  * it, the deadline skips rows that are locked.
+ *
+ * OFFSET 0 and = ANY (ARRAY[x]): see message_outbox.sql.
  */
 
 CREATE OR REPLACE FUNCTION crm.chain_interval(words text) RETURNS interval
@@ -154,10 +156,11 @@ BEGIN
 	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = r.event_kind;
 
 	WITH prior AS MATERIALIZED (
-		SELECT b.*, e.data FROM crm.message_said b LEFT JOIN crm.event e ON e.id = b.event_id AND e.known_at = b.event_known_at
+		SELECT b.*, e.data FROM crm.message_said b
+		LEFT JOIN LATERAL (SELECT x.data FROM crm.event x WHERE x.id = b.event_id AND x.known_at = b.event_known_at OFFSET 0) e ON true
 		WHERE b.id = ANY (message_ids) AND (b.expires_at IS NULL OR b.expires_at > crm.clock())
 			-- the unique index knows the followers that have not moved
-			AND NOT EXISTS (SELECT FROM crm.message_history h WHERE h.follows_id = b.id)
+			AND NOT EXISTS (SELECT FROM crm.message_history h WHERE h.follows_id = b.id OFFSET 0)
 	), reader AS MATERIALIZED (
 		SELECT b.id, p.id AS point_id,
 			CASE WHEN b.rule_id IS NOT NULL THEN p.value
@@ -167,8 +170,8 @@ BEGIN
 			CASE WHEN b.rule_id IS NULL THEN what ->> 'subject' ELSE crm.message_text(crm.template_fill(t.subject, v.vars), true) END AS subject,
 			CASE WHEN b.rule_id IS NOT NULL THEN crm.template_fill_html(t.html, v.vars) END AS html
 		FROM prior b
-		LEFT JOIN crm.contact c ON c.id = b.contact_id
-		LEFT JOIN crm.company m ON m.id = c.company_id
+		LEFT JOIN LATERAL (SELECT x.id, x.name, x.company_id, x.language, x.archived_at FROM crm.contact x WHERE x.id = b.contact_id OFFSET 0) c ON true
+		LEFT JOIN LATERAL (SELECT x.name, x.language FROM crm.company x WHERE x.id = c.company_id OFFSET 0) m ON true
 		LEFT JOIN LATERAL (
 			SELECT x.id, x.value FROM crm.contact_point x
 			WHERE x.contact_id = c.id AND c.archived_at IS NULL AND x.state <> 'invalid'
@@ -247,7 +250,8 @@ DECLARE
 BEGIN
 	FOR g IN
 		SELECT b.rule_id, b.rule_version, CASE WHEN b.rule_id IS NULL THEN b.id END AS alone, f.step, array_agg(b.id ORDER BY b.id) AS ids, crm.chain_steps(min(b.id)) AS steps
-		FROM unnest($1, $2) AS f(id, step) JOIN crm.message_said b ON b.id = f.id
+		FROM unnest($1, $2) AS f(id, step)
+		CROSS JOIN LATERAL (SELECT x.id, x.rule_id, x.rule_version FROM crm.message_said x WHERE x.id = f.id OFFSET 0) b
 		GROUP BY 1, 2, 3, 4 ORDER BY min(b.id)
 	LOOP
 		CONTINUE WHEN g.steps IS NULL;
@@ -286,7 +290,7 @@ BEGIN
 	INSERT INTO crm.message_stop (message_id) SELECT m.id FROM unnest($1) AS m(id) ON CONFLICT DO NOTHING;
 	INSERT INTO crm.message_result (message_id, state, words)
 	SELECT m.id, 'cancelled', m.words FROM unnest($1, $2) AS m(id, words)
-	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id)
+	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id OFFSET 0)
 	ON CONFLICT DO NOTHING;
 END
 $$;
@@ -320,23 +324,27 @@ BEGIN
 	END IF;
 	IF EXISTS (SELECT FROM crm.message_timer) THEN
 		-- first: a deadline that holds the row is waited for
-		DELETE FROM crm.message_timer t USING fresh f WHERE t.message_id = f.message_id;
+		DELETE FROM crm.message_timer t WHERE t.message_id = ANY (ARRAY(SELECT f.message_id FROM fresh f));
 	END IF;
 	IF EXISTS (SELECT FROM fresh f WHERE f.state IN ('failed', 'undelivered')) THEN
 		SELECT array_agg(b.id ORDER BY b.id), array_agg(COALESCE(b.step, 0) + 1 ORDER BY b.id) INTO ids, steps
-		FROM fresh f JOIN crm.message_said b ON b.id = f.message_id
+		FROM fresh f
+		CROSS JOIN LATERAL (SELECT x.id, x.step FROM crm.message_said x WHERE x.id = f.message_id OFFSET 0) b
 		WHERE f.state IN ('failed', 'undelivered') AND crm.chain_steps(b.id) IS NOT NULL;
 		IF ids IS NOT NULL THEN
 			PERFORM crm.chain_go(ids, steps, false);
 		END IF;
 	END IF;
-	IF EXISTS (SELECT FROM fresh f JOIN crm.message_body b ON b.follows_id = f.message_id WHERE f.state = 'delivered') THEN
+	SELECT array_agg(b.id) INTO ids
+	FROM fresh f CROSS JOIN LATERAL (SELECT x.id FROM crm.message_body x WHERE x.follows_id = f.message_id OFFSET 0) b WHERE f.state = 'delivered';
+	IF ids IS NOT NULL THEN
 		-- it arrived after all: what follows it and has not left need not
-		SELECT array_agg(b.id) INTO ids FROM fresh f JOIN crm.message_body b ON b.follows_id = f.message_id WHERE f.state = 'delivered';
 		PERFORM crm.chain_shut(ids);
 		SELECT array_agg(m.id), array_agg(format('message %s arrived after all', m.follows_id)) INTO ids, words
-		FROM crm.message m WHERE m.id = ANY (ids) AND m.state = 'queued'
-			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome IN ('sent', 'uncertain'));
+		FROM unnest(ids) AS f(id)
+		CROSS JOIN LATERAL (SELECT x.id, x.follows_id, x.state FROM crm.message x WHERE x.id = f.id OFFSET 0) m
+		WHERE m.state = 'queued'
+			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.id AND a.outcome IN ('sent', 'uncertain') OFFSET 0);
 		IF ids IS NOT NULL THEN
 			PERFORM crm.chain_stop(ids, words);
 		END IF;
@@ -369,14 +377,14 @@ BEGIN
 	END IF;
 	PERFORM crm.chain_shut(due);
 	-- From here on, with a fresh look, nothing of them leaves.
-	DELETE FROM crm.message_timer t WHERE t.message_id = ANY (due) AND EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = t.message_id);
+	DELETE FROM crm.message_timer t WHERE t.message_id = ANY (due) AND EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = t.message_id OFFSET 0);
 	-- on the wire just now, or nobody knows whether it left: later
 	UPDATE crm.message_timer t SET due_at = moment + CASE m.state WHEN 'sending' THEN interval '10 seconds' ELSE interval '1 minute' END
 	FROM (SELECT x.message_id, x.step, (SELECT v.state FROM crm.message v WHERE v.id = x.message_id) AS state
 		  FROM crm.message_timer x WHERE x.message_id = ANY (due) OFFSET 0) m	-- asked of these, not of all messages
-	WHERE t.message_id = m.message_id
+	WHERE t.message_id = ANY (ARRAY[m.message_id])
 		AND (m.state = 'sending' OR COALESCE(crm.chain_steps(m.message_id) -> (m.step - 1) ->> 'if_uncertain', 'hold') = 'hold'
-			AND (m.state = 'uncertain' OR m.state = 'queued' AND EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.message_id AND a.outcome IN ('sent', 'uncertain'))));
+			AND (m.state = 'uncertain' OR m.state = 'queued' AND EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = m.message_id AND a.outcome IN ('sent', 'uncertain') OFFSET 0)));
 	SELECT array_agg(t.message_id ORDER BY t.message_id), array_agg(t.step::integer ORDER BY t.message_id) INTO due, steps
 	FROM crm.message_timer t WHERE t.message_id = ANY (due) AND t.due_at <= moment;
 	IF due IS NULL THEN
@@ -385,18 +393,21 @@ BEGIN
 	followed := crm.chain_go(due, steps, true);
 	DELETE FROM crm.message_timer t WHERE t.message_id = ANY (followed);
 	SELECT array_agg(m.id), array_agg(format('not delivered in time: message %s goes in its place', n.id)) INTO ids, words
-	FROM crm.message m JOIN crm.message_said n ON n.follows_id = m.id
-	WHERE m.id = ANY (followed) AND m.state = 'queued';
+	FROM unnest(followed) AS f(id)
+	CROSS JOIN LATERAL (SELECT x.id, x.state FROM crm.message x WHERE x.id = f.id OFFSET 0) m
+	CROSS JOIN LATERAL (SELECT x.id FROM crm.message_said x WHERE x.follows_id = m.id OFFSET 0) n
+	WHERE m.state = 'queued';
 	IF ids IS NOT NULL THEN
 		PERFORM crm.chain_stop(ids, words);
 	END IF;
 	-- what could not be followed waits for the next hour of its chain, if there is one
 	UPDATE crm.message_timer t SET step = n.step, due_at = GREATEST(crm.chain_start(COALESCE(n.chain_id, n.id)) + n.after, moment + interval '1 minute')
 	FROM (SELECT x.message_id AS id, b.chain_id, y.step, y.after
-		  FROM crm.message_timer x JOIN crm.message_body b ON b.id = x.message_id
+		  FROM crm.message_timer x
+		  CROSS JOIN LATERAL (SELECT z.chain_id FROM crm.message_body z WHERE z.id = x.message_id OFFSET 0) b
 		  CROSS JOIN LATERAL crm.chain_timer(crm.chain_steps(x.message_id), x.step) y
 		  WHERE x.message_id = ANY (due)) n
-	WHERE t.message_id = n.id;
+	WHERE t.message_id = ANY (ARRAY[n.id]);
 	DELETE FROM crm.message_timer t WHERE t.message_id = ANY (due) AND t.due_at <= moment;
 END
 $$;

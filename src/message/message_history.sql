@@ -9,6 +9,8 @@
  * nothing, and a late report finds them.  Whoever gives a message a new try
  * locks its body first or brings it back (crm.message_back): the move skips
  * what is locked, and looks again at what it has locked.
+ *
+ * OFFSET 0: see message_outbox.sql.
  */
 
 CREATE OR REPLACE VIEW crm.message_said AS
@@ -79,7 +81,7 @@ DECLARE
 	lost bigint;
 BEGIN
 	SELECT g.id INTO lost FROM gone g
-	WHERE NOT EXISTS (SELECT FROM crm.message_history h WHERE h.id = g.id AND h.queued_at = g.queued_at)
+	WHERE NOT EXISTS (SELECT FROM crm.message_history h WHERE h.id = g.id AND h.queued_at = g.queued_at OFFSET 0)
 	ORDER BY g.id LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('message %s cannot be deleted: its history does not have it', lost),
@@ -106,9 +108,9 @@ AS $$
 	WHERE b.id = ANY ($1)
 		AND CASE WHEN r.state IS NOT NULL THEN r.at < crm.clock() - crm.keep_of('message.ended')
 			ELSE a.outcome IN ('sent', 'uncertain') AND a.at < crm.clock() - crm.keep_of('message.open') END
-		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = b.id)
-		AND NOT EXISTS (SELECT FROM crm.message_timer t WHERE t.message_id = b.id)
-		AND NOT EXISTS (SELECT FROM crm.message_watch w WHERE w.message_id = b.id)
+		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = b.id OFFSET 0)
+		AND NOT EXISTS (SELECT FROM crm.message_timer t WHERE t.message_id = b.id OFFSET 0)
+		AND NOT EXISTS (SELECT FROM crm.message_watch w WHERE w.message_id = b.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = b.integration_id AND l.ids @> b.id)
 		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND NOT crm.flight_spent(f.message_id, f.attempt))
 $$;
@@ -164,7 +166,7 @@ BEGIN
 	columns := crm.message_columns();
 	EXECUTE format('WITH moved AS (INSERT INTO crm.message_history AS h (%1$s, state, ended_at, sent_at, delivered_at, provider_id, last_error, attempts) '
 		'SELECT %2$s, e.state, e.ended_at, e.sent_at, e.delivered_at, e.provider_id, e.last_error, e.attempts '
-		'FROM crm.message_ends($1) e JOIN crm.message_body b ON b.id = e.id RETURNING h.id) '
+		'FROM crm.message_ends($1) e CROSS JOIN LATERAL (SELECT x.* FROM crm.message_body x WHERE x.id = e.id OFFSET 0) b RETURNING h.id) '
 		'SELECT array_agg(m.id) FROM moved m', columns, 'b.' || replace(columns, ', ', ', b.')) INTO old USING old;
 	DELETE FROM crm.message_body b WHERE b.id = ANY (old);
 	GET DIAGNOSTICS moved = ROW_COUNT;

@@ -4,6 +4,13 @@
  * queue.c keeps the watermark, the ids that were read ahead and those that are
  * leased in the memory of the process that claims; what it needs of the tables
  * it asks of the queue_* functions here.  All of it can be rebuilt from them.
+ *
+ * OFFSET 0 keeps a look-up a look-up whatever the statistics say.  A table that
+ * was vacuumed while nothing lived in it has one row for the planner until it
+ * is analysed again, and a join begins with the smaller side: it would read the
+ * whole table for each number that is looked for.  The same reason has a DELETE
+ * take an array, and an UPDATE write = ANY (ARRAY[x]): no index is read in the
+ * order of that.
  */
 
 -- What queue.c asks ------------------------------------------------------------------
@@ -43,8 +50,9 @@ BEGIN
 	-- what was queued in the sandbox is looked at twice: as if its hours were over
 	SELECT b.id, b.expires_at, CASE WHEN b.sandbox THEN '-infinity' ELSE b.open_until END, b.rule_id
 	FROM crm.message_body b
-	WHERE b.integration_id = $1 AND b.lane = $2 AND b.id > $3
-	ORDER BY b.id LIMIT $4;
+	-- as rows, so that no plan goes by the number alone and passes over what others carry
+	WHERE (b.integration_id, b.lane, b.id) > ($1, $2::smallint, $3) AND (b.integration_id, b.lane) <= ($1, $2::smallint) AND b.lane IS NOT NULL
+	ORDER BY b.integration_id, b.lane, b.id LIMIT $4;
 END
 $$;
 COMMENT ON FUNCTION crm.queue_read(bigint, integer, bigint, integer) IS 'The messages of a lane above an id, in order; a fresh snapshot each time';
@@ -61,12 +69,13 @@ BEGIN
 		WHERE d.integration_id = $1 AND (d.due_at, d.message_id) > ($2, $3) AND d.due_at <= crm.clock()
 		ORDER BY d.due_at, d.message_id LIMIT $4
 	), gone AS (
-		DELETE FROM crm.message_delayed d USING due WHERE d.message_id = due.message_id RETURNING d.message_id, d.due_at
+		DELETE FROM crm.message_delayed d WHERE d.message_id = ANY (ARRAY(SELECT due.message_id FROM due)) RETURNING d.message_id, d.due_at
 	)
 	-- its hours were computed for this moment; if the queue is late they are computed again
 	SELECT b.id, b.expires_at, CASE WHEN b.sandbox OR b.quiet_kind IS NOT NULL THEN '-infinity'::timestamptz END, b.rule_id,
 		COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1, gone.due_at
-	FROM gone JOIN crm.message_body b ON b.id = gone.message_id
+	FROM gone
+	CROSS JOIN LATERAL (SELECT x.id, x.expires_at, x.sandbox, x.quiet_kind, x.rule_id FROM crm.message_body x WHERE x.id = gone.message_id OFFSET 0) b
 	ORDER BY b.id;
 END
 $$;
@@ -109,7 +118,7 @@ BEGIN
 		 WHERE x.integration_id = $1 AND (x.due_ms, x.message_id) > ($2, $3) AND x.due_ms <= $4 ORDER BY x.due_ms, x.message_id LIMIT $5)
 		ORDER BY due_ms, message_id LIMIT $5
 	) f
-	LEFT JOIN crm.message_body b ON b.id = f.message_id
+	LEFT JOIN LATERAL (SELECT x.expires_at, x.sandbox, x.open_until, x.rule_id FROM crm.message_body x WHERE x.id = f.message_id OFFSET 0) b ON true
 	ORDER BY f.due_ms, f.message_id;
 END
 $$;
@@ -120,9 +129,9 @@ CREATE OR REPLACE FUNCTION crm.queue_waiting_tries(integration_id bigint, messag
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	SELECT array_agg(NOT crm.flight_spent(t.id, t.attempt)
-		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = t.id)
+		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = t.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = $1 AND l.ids @> t.id
-			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.lease_id = l.id)) ORDER BY t.n)
+			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.lease_id = l.id OFFSET 0)) ORDER BY t.n)
 	FROM unnest($2, $3) WITH ORDINALITY AS t(id, attempt, n)
 $$;
 COMMENT ON FUNCTION crm.queue_waiting_tries(bigint, bigint[], integer[]) IS 'For each message and try: whether it still waits to be made, waits for no hour, and is in nobody''s hands';
@@ -133,9 +142,9 @@ AS $$
 	SELECT l.id, b.id, COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1
 	FROM crm.message_lease l
 	CROSS JOIN LATERAL unnest(l.ids) AS span
-	JOIN crm.message_body b ON b.id >= lower(span) AND b.id < upper(span)
+	CROSS JOIN LATERAL (SELECT x.id FROM crm.message_body x WHERE x.id >= lower(span) AND x.id < upper(span) OFFSET 0) b
 	WHERE l.integration_id = $1 AND crm.process_is_me(l.pid, l.started)
-		AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id)
+		AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id OFFSET 0)
 $$;
 COMMENT ON FUNCTION crm.queue_open(bigint) IS 'Messages of an integration that this process has leased and not settled';
 
@@ -196,13 +205,13 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_cata
 AS $$
 	INSERT INTO crm.message_result (message_id, state, words)
 	SELECT m.id, $2, $3 FROM unnest($1) AS m(id)
-	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id)
+	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id OFFSET 0)
 	ON CONFLICT DO NOTHING
 $$;
 COMMENT ON FUNCTION crm.message_end(bigint[], text, text) IS 'Ends messages that were not sent: expired or cancelled, with the reason';
 
 CREATE OR REPLACE FUNCTION crm.rule_untrue(rule_id bigint, message_ids bigint[]) RETURNS bigint[]
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	truth text;
@@ -212,10 +221,11 @@ BEGIN
 	IF truth IS NULL THEN
 		RETURN NULL;
 	END IF;
-	SELECT array_agg(b.id) INTO gone
-	FROM crm.message_body b
-	JOIN crm.event e ON e.id = b.event_id AND e.known_at = b.event_known_at
-	WHERE b.id = ANY ($2) AND b.rule_id = $1 AND crm.expression_holds(truth, e) IS NOT TRUE;
+	SELECT array_agg(m.id ORDER BY m.id) INTO gone
+	FROM unnest($2) AS m(id)
+	CROSS JOIN LATERAL (SELECT x.event_id, x.event_known_at FROM crm.message_body x WHERE x.id = m.id AND x.rule_id = $1 OFFSET 0) b
+	CROSS JOIN LATERAL (SELECT crm.expression_holds(truth, x) AS holds FROM crm.event x WHERE x.id = b.event_id AND x.known_at = b.event_known_at OFFSET 0) e
+	WHERE e.holds IS NOT TRUE;
 	RETURN gone;
 END
 $$;
@@ -351,7 +361,7 @@ BEGIN
 			format('crm.%s.%s@%s', b.id, left(md5(b.id || b.recipient || b.queued_at::text), 12),
 				COALESCE(substring(b.sender from '@([A-Za-z0-9.-]+)'), 'crm.invalid')) END
 	FROM unnest(live, tries) WITH ORDINALITY AS t(id, attempt, n)
-	JOIN crm.message_body b ON b.id = t.id
+	CROSS JOIN LATERAL (SELECT x.* FROM crm.message_body x WHERE x.id = t.id OFFSET 0) b
 	ORDER BY t.n;
 END
 $$;
@@ -368,7 +378,7 @@ AS $$
 		jsonb_build_object('rule', r.code, 'channel', b.channel, 'recipient', b.recipient, 'body', b.body, 'words', m.words),
 		'message', b.id::text || CASE $1 WHEN 'message.failed' THEN '' ELSE ' ok' END
 	FROM unnest($2, $3) AS m(id, words)
-	JOIN crm.message_said b ON b.id = m.id
+	CROSS JOIN LATERAL (SELECT x.id, x.company_id, x.event_id, x.channel, x.recipient, x.body, x.rule_id FROM crm.message_said x WHERE x.id = m.id OFFSET 0) b
 	LEFT JOIN crm.rule r ON r.id = b.rule_id
 $$;
 COMMENT ON FUNCTION crm.message_events(text, bigint[], text[]) IS 'Emits message.delivered or message.failed for messages';
@@ -451,7 +461,7 @@ BEGIN
 			array_agg(m.words) FILTER (WHERE m.does = 'delivered') AS delivered_words
 		INTO t
 		FROM (SELECT m.id, m.attempt, m.provider, left(m.words, 2000) AS words,
-				CASE WHEN EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id) THEN 'nothing'
+				CASE WHEN EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id OFFSET 0) THEN 'nothing'
 					WHEN m.outcome = 'throttled' THEN 'again'
 					WHEN m.outcome = 'retry' OR m.outcome = 'uncertain' AND resend THEN CASE WHEN m.attempt < most THEN 'again' ELSE 'failed' END
 					ELSE m.outcome END AS does
@@ -480,10 +490,12 @@ BEGIN
 	-- reports that were quicker than the reply
 	IF $4 IS NOT NULL AND EXISTS (SELECT FROM crm.message_report_early LIMIT 1) THEN
 		FOR t IN
-			DELETE FROM crm.message_report_early e USING unnest($2, $4) AS m(id, provider)
-			WHERE e.provider_id = m.provider AND COALESCE(e.integration_id, $1) = $1
-			RETURNING m.id, e.state, e.provider_id, e.words, e.at
+			SELECT m.id, e.id AS early, e.state, e.provider_id, e.words, e.at
+			FROM unnest($2, $4) AS m(id, provider)
+			CROSS JOIN LATERAL (SELECT x.* FROM crm.message_report_early x WHERE x.provider_id = m.provider AND COALESCE(x.integration_id, $1) = $1 OFFSET 0) e
 		LOOP
+			DELETE FROM crm.message_report_early e WHERE e.id = t.early;
+			CONTINUE WHEN NOT FOUND;
 			PERFORM crm.message_told($1, t.id, t.state, t.provider_id, t.words, t.at);
 		END LOOP;
 	END IF;
@@ -601,10 +613,11 @@ BEGIN
 	IF crm.guard() THEN
 		UPDATE crm.contact_point p SET state = 'verified', verified_at = d.at, verified_by = format('message %s', d.message_id)
 		FROM (SELECT DISTINCT ON (b.contact_point_id) b.contact_point_id, b.id AS message_id, COALESCE(f.reported_at, f.at) AS at
-			  FROM fresh f JOIN crm.message_said b ON b.id = f.message_id
+			  FROM fresh f
+			  CROSS JOIN LATERAL (SELECT x.id, x.contact_point_id, x.sandbox FROM crm.message_said x WHERE x.id = f.message_id OFFSET 0) b
 			  WHERE f.state = 'delivered' AND NOT b.sandbox AND b.contact_point_id IS NOT NULL
 			  ORDER BY b.contact_point_id, b.id DESC) d
-		WHERE p.id = d.contact_point_id AND p.state <> 'verified' AND crm.mode() = 'live';
+		WHERE p.id = ANY (ARRAY[d.contact_point_id]) AND p.state <> 'verified' AND crm.mode() = 'live';
 	END IF;
 	RETURN NULL;
 END
@@ -640,8 +653,9 @@ BEGIN
 		FROM (
 			SELECT b.id, COALESCE((SELECT max(a.attempt) FROM crm.message_attempt a WHERE a.message_id = b.id AND a.outcome <> 'report'), 0) + 1 AS attempt,
 				NOT trusted OR EXISTS (SELECT FROM unnest($3, $4) AS s(i, ref) WHERE s.i = l.integration_id AND s.ref = b.id) AS left_us
-			FROM unnest(l.ids) AS span JOIN crm.message_body b ON b.id >= lower(span) AND b.id < upper(span)
-			WHERE NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id)
+			FROM unnest(l.ids) AS span
+			CROSS JOIN LATERAL (SELECT x.id FROM crm.message_body x WHERE x.id >= lower(span) AND x.id < upper(span) OFFSET 0) b
+			WHERE NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id AND a.lease_id = l.id OFFSET 0)
 			ORDER BY b.id) m;
 		IF u.doubtful IS NOT NULL THEN
 			INSERT INTO crm.message_attempt (message_id, attempt, outcome, integration_id, lease_id, words)
@@ -654,8 +668,9 @@ BEGIN
 		-- not into the flight: another courier may serve the integration by now, and have read it up to this moment
 		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
 		SELECT b.id, l.integration_id, COALESCE(b.lane, 1), crm.clock()
-		FROM unnest(u.doubtful || u.unsent) AS m(id) JOIN crm.message_body b ON b.id = m.id
-		WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id)
+		FROM unnest(u.doubtful || u.unsent) AS m(id)
+		CROSS JOIN LATERAL (SELECT x.id, x.lane FROM crm.message_body x WHERE x.id = m.id OFFSET 0) b
+		WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id OFFSET 0)
 		ON CONFLICT DO NOTHING;
 		DELETE FROM crm.message_lease s WHERE s.id = l.id;
 	END LOOP;
@@ -691,7 +706,8 @@ BEGIN
 	FOR i IN SELECT n.id FROM crm.integration n JOIN crm.integration_kind k ON k.kind = n.kind WHERE k.channel IS NOT NULL AND n.enabled AND n.id = ANY ($1) LOOP
 		own := NULL;
 		SELECT * INTO q FROM crm.queue_retry_from(i.id);
-		SELECT min(x.due_at) INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id AND x.due_at >= q.delayed_at;
+		-- not min(): a planner that expects one row would read them all
+		SELECT x.due_at INTO d FROM crm.message_delayed x WHERE x.integration_id = i.id AND x.due_at >= q.delayed_at ORDER BY x.due_at LIMIT 1;
 		IF d IS NOT NULL AND pace > 0 THEN
 			own := LEAST(own, crm.monotonic_ms() + GREATEST(0, ceil(extract(epoch FROM LEAST(d, crm.clock() + interval '1 day') - crm.clock()) * 1000 / pace)::bigint));
 		ELSIF d <= crm.clock() THEN

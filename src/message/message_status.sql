@@ -7,6 +7,8 @@
  * again by its attempt, whoever wrote it.  The watch never sends: it only puts
  * a message back into the queue under its own number, and only once the
  * provider has said often enough that it does not know that number.
+ *
+ * OFFSET 0: see message_outbox.sql.
  */
 
 CREATE OR REPLACE FUNCTION crm.outbox_watch(integration_id bigint, message_ids bigint[], after_ms bigint) RETURNS void
@@ -20,8 +22,8 @@ BEGIN
 	INSERT INTO crm.message_watch AS w (message_id, integration_id, due_ms)
 	SELECT b.id, $1, crm.monotonic_ms() + GREATEST(0, LEAST($3, 3600000))
 	FROM (SELECT DISTINCT m.id FROM unnest($2) AS m(id)) m
-	JOIN crm.message_body b ON b.id = m.id AND b.integration_id = $1
-	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id)
+	CROSS JOIN LATERAL (SELECT x.id FROM crm.message_body x WHERE x.id = m.id AND x.integration_id = $1 OFFSET 0) b
+	WHERE NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = m.id OFFSET 0)
 	ORDER BY b.id
 	ON CONFLICT (message_id) DO UPDATE SET due_ms = excluded.due_ms, asked = 0, unknown = 0, since = excluded.since, since_ms = excluded.since_ms;
 END
@@ -58,10 +60,10 @@ BEGIN
 	IF settings ->> 'on_unknown' = 'ask' THEN
 		INSERT INTO crm.message_watch (message_id, integration_id, due_ms)
 		SELECT DISTINCT a.message_id, $1, now_ms + first_ms
-		FROM crm.message_attempt a
-		WHERE a.integration_id = $1 AND a.outcome = 'uncertain' AND a.at > crm.clock() - make_interval(hours => hours)
-			AND NOT EXISTS (SELECT FROM crm.message_watch w WHERE w.message_id = a.message_id)
-			AND crm.message_doubtful(a.message_id)
+		FROM (SELECT x.message_id FROM crm.message_attempt x
+			WHERE x.integration_id = $1 AND x.outcome = 'uncertain' AND x.at > crm.clock() - make_interval(hours => hours)
+				AND NOT EXISTS (SELECT FROM crm.message_watch w WHERE w.message_id = x.message_id OFFSET 0) OFFSET 0) a
+		WHERE crm.message_doubtful(a.message_id)
 		ON CONFLICT DO NOTHING;
 	END IF;
 
@@ -73,7 +75,7 @@ BEGIN
 	END IF;
 	DELETE FROM crm.message_watch w
 	WHERE w.message_id = ANY (due)
-		AND (w.since < crm.clock() - make_interval(hours => hours) OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = w.message_id));
+		AND (w.since < crm.clock() - make_interval(hours => hours) OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = w.message_id OFFSET 0));
 	-- the next time is booked before the question leaves: a lost answer needs nobody to notice
 	RETURN QUERY
 	WITH asked AS (
@@ -82,9 +84,11 @@ BEGIN
 		RETURNING w.message_id, w.asked
 	)
 	SELECT b.id, CASE WHEN mode = 'sandbox' OR b.sandbox THEN COALESCE(test_address, b.recipient) ELSE b.recipient END,
-		(SELECT x.provider_id FROM crm.message_attempt x WHERE x.message_id = b.id AND x.provider_id IS NOT NULL ORDER BY x.at DESC LIMIT 1),
+		(SELECT t.provider_id FROM (SELECT x.provider_id, x.at FROM crm.message_attempt x WHERE x.message_id = b.id OFFSET 0) t
+			WHERE t.provider_id IS NOT NULL ORDER BY t.at DESC LIMIT 1),
 		crm.message_doubtful(b.id), a.asked
-	FROM asked a JOIN crm.message_body b ON b.id = a.message_id
+	FROM asked a
+	CROSS JOIN LATERAL (SELECT x.id, x.recipient, x.sandbox FROM crm.message_body x WHERE x.id = a.message_id OFFSET 0) b
 	ORDER BY b.id;
 	IF FOUND THEN
 		UPDATE crm.integration_state s SET session = COALESCE(s.session, '{}') || jsonb_build_object('ask_from_ms', now_ms + GREATEST(0, COALESCE($3, 0)))
@@ -145,7 +149,7 @@ BEGIN
 	FOR m IN
 		SELECT s.id, s.state, s.provider_id, left(s.words, 2000) AS words, s.at
 		FROM unnest($2, $3, $4, $5, $6) AS s(id, state, provider_id, words, at)
-		JOIN crm.message_body b ON b.id = s.id AND b.integration_id = $1
+		WHERE EXISTS (SELECT FROM crm.message_body b WHERE b.id = s.id AND b.integration_id = $1 OFFSET 0)
 		ORDER BY s.id
 	LOOP
 		IF m.state IS NULL OR m.state NOT IN ('sent', 'delivered', 'undelivered', 'failed', 'unknown') THEN
@@ -204,7 +208,7 @@ COMMENT ON FUNCTION crm.outbox_status(bigint, bigint[], text[], text[], text[], 
 'What a provider said about messages that crm.outbox_due() gave: sent (it has it), delivered, undelivered, failed, or unknown (it has none of that number). A message that was uncertain is sent by the first four; by the last, told as often in a row as the setting unknown_asks (2) says, and unknown_ms (120000) or more after its reply was lost, it goes again under its own number, or fails after max_attempts. Unknown changes nothing for a message that the provider took before. Returns how many go again. Errors: 22023';
 
 CREATE OR REPLACE FUNCTION crm.outbox_price(integration_id bigint, message_ids bigint[], parts integer[], prices numeric[]) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
 	usual numeric := crm.as_number(crm.setting_of($1, 'price'));
@@ -220,7 +224,8 @@ BEGIN
 	SELECT count(*)::integer AS messages, sum(p.parts)::integer AS parts, sum(p.price) AS amount INTO t
 	FROM (
 		SELECT COALESCE(m.parts, b.segments, 1) AS parts, COALESCE(m.price, usual * COALESCE(m.parts, b.segments, 1)) AS price
-		FROM unnest($2, $3, $4) AS m(id, parts, price) LEFT JOIN crm.message_body b ON b.id = m.id
+		FROM unnest($2, $3, $4) AS m(id, parts, price)
+		LEFT JOIN LATERAL (SELECT x.segments FROM crm.message_body x WHERE x.id = m.id OFFSET 0) b ON true
 	) p
 	WHERE p.price IS NOT NULL;
 	IF t.messages > 0 THEN

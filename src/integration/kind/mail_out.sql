@@ -20,7 +20,7 @@ COMMENT ON FUNCTION crm.mail_out_html(text, text, text, text) IS
 'The html part of a letter as a whole page that reads on a phone and on a desktop: one column of at most 600 pixels, 16 pixel letters, no picture from outside. html: a fragment, or a whole page (taken as it is), or NULL: then the plain text is shown. Claim 62.';
 
 CREATE OR REPLACE FUNCTION crm.mail_out_build(integration_id bigint, letters jsonb) RETURNS crm.request[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -50,7 +50,7 @@ BEGIN
 		SELECT m.message_id, coalesce(m.sender, settings ->> 'sender') AS sender, m.recipient, m.subject, m.body, m.html, m.language, m.message_header_id
 		FROM jsonb_to_recordset($2) AS m(message_id bigint, sender text, recipient text, subject text, body text, html text, language text, message_header_id text)
 	) AS l
-	JOIN crm.message_body AS b ON b.id = l.message_id
+	CROSS JOIN LATERAL (SELECT x.not_before, x.queued_at FROM crm.message_body AS x WHERE x.id = l.message_id OFFSET 0) AS b
 	LEFT JOIN LATERAL (
 		SELECT array_agg(f.name ORDER BY f.id) AS names, array_agg(f.content_type ORDER BY f.id) AS types, array_agg(f.content ORDER BY f.id) AS contents
 		FROM crm.message_attachment AS f WHERE f.message_id = l.message_id
