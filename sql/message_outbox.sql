@@ -84,7 +84,7 @@ SELECT pg_sleep(0.05);
 SELECT * FROM pg_temp.take(:gate, 100);
 -- the spent tables are emptied in turn
 SELECT pg_temp.settle(:gate, ARRAY['doubtful'], 'sent', 'p-');
-SELECT bool_and(crm.flight_spent(message_id, attempt)) FROM crm.message_flight;
+SELECT bool_and(f.spent) FROM crm.message_flight f;
 INSERT INTO crm.message_flight_0 SELECT f.message_id, f.integration_id, f.attempt, f.due_ms FROM (SELECT * FROM crm.message_flight_0 LIMIT 1) f, generate_series(1, 1001);
 SELECT crm.flight_rotate();
 SELECT (SELECT turn FROM crm.message_flight_turn), (SELECT count(*) > 1000 FROM crm.message_flight_0);

@@ -1084,7 +1084,7 @@ $$;
 COMMENT ON FUNCTION crm.message_maintain() IS 'The courier''s housekeeping: early reports after three days, rules without an author put aside, flight tables emptied, the queue''s small tables written anew where dead rows fill them';
 
 CREATE OR REPLACE FUNCTION crm.message_waiting() RETURNS TABLE (integration_id bigint, waiting bigint)
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 	SELECT i.id, (SELECT count(*) FROM (
 			SELECT FROM crm.message_body b JOIN LATERAL (SELECT max(c.watermark) FROM crm.message_cursor c WHERE c.integration_id = i.id AND c.lane = b.lane) w(mark) ON true
@@ -1095,7 +1095,7 @@ AS $$
 				AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id)
 			LIMIT 100000) s)
 		+ (SELECT count(*) FROM crm.message_delayed d WHERE d.integration_id = i.id AND d.due_at <= crm.clock())
-		+ (SELECT count(*) FROM (SELECT FROM crm.message_flight f WHERE f.integration_id = i.id AND NOT crm.flight_spent(f.message_id, f.attempt) LIMIT 100000) f)
+		+ (SELECT count(*) FROM (SELECT FROM crm.message_flight f WHERE f.integration_id = i.id AND NOT f.spent LIMIT 100000) f)
 	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind WHERE k.channel IS NOT NULL
 $$;
 COMMENT ON FUNCTION crm.message_waiting() IS 'Messages that wait for each integration, at most 100000 counted: new ones, those whose hour has come, and retries';

@@ -409,6 +409,7 @@ CREATE TABLE crm.message_flight_0
 	due_ms bigint NOT NULL
 );
 CREATE INDEX message_flight_0_due ON crm.message_flight_0 (integration_id, due_ms, message_id);
+CREATE INDEX message_flight_0_message ON crm.message_flight_0 (message_id);
 COMMENT ON TABLE crm.message_flight_0 IS 'Messages that wait for another try, first of two tables that are filled in turn and emptied by TRUNCATE';
 COMMENT ON COLUMN crm.message_flight_0.message_id IS 'Message (crm.message.id)';
 COMMENT ON COLUMN crm.message_flight_0.integration_id IS 'Integration that carries it (crm.integration.id)';
@@ -423,6 +424,7 @@ CREATE TABLE crm.message_flight_1
 	due_ms bigint NOT NULL
 );
 CREATE INDEX message_flight_1_due ON crm.message_flight_1 (integration_id, due_ms, message_id);
+CREATE INDEX message_flight_1_message ON crm.message_flight_1 (message_id);
 COMMENT ON TABLE crm.message_flight_1 IS 'Messages that wait for another try, second of two tables that are filled in turn and emptied by TRUNCATE';
 COMMENT ON COLUMN crm.message_flight_1.message_id IS 'Message (crm.message.id)';
 COMMENT ON COLUMN crm.message_flight_1.integration_id IS 'Integration that carries it (crm.integration.id)';
@@ -432,11 +434,19 @@ COMMENT ON COLUMN crm.message_flight_1.due_ms IS 'When it is due, milliseconds o
 CREATE TABLE crm.message_flight_turn
 (
 	one boolean PRIMARY KEY DEFAULT true CHECK (one),
-	turn smallint NOT NULL CHECK (turn IN (0, 1))
+	turn smallint NOT NULL CHECK (turn IN (0, 1)),
+	upto_integration bigint,
+	upto_ms bigint,
+	upto_message bigint,
+	looked bigint
 );
 COMMENT ON TABLE crm.message_flight_turn IS 'Which of the two flight tables is written now; no row: the first';
 COMMENT ON COLUMN crm.message_flight_turn.one IS 'There is one row';
 COMMENT ON COLUMN crm.message_flight_turn.turn IS '0 or 1';
+COMMENT ON COLUMN crm.message_flight_turn.upto_integration IS 'How far crm.flight_rotate() has looked through the other table: integrations upwards, latest due first; NULL: from its beginning';
+COMMENT ON COLUMN crm.message_flight_turn.upto_ms IS 'The last row that it looked at: when it was due';
+COMMENT ON COLUMN crm.message_flight_turn.upto_message IS 'The last row that it looked at: its message';
+COMMENT ON COLUMN crm.message_flight_turn.looked IS 'Rows of the other table that are known to be spent';
 
 CREATE TABLE crm.message_cursor
 (

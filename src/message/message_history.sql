@@ -112,7 +112,7 @@ AS $$
 		AND NOT EXISTS (SELECT FROM crm.message_timer t WHERE t.message_id = b.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_watch w WHERE w.message_id = b.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = b.integration_id AND l.ids @> b.id)
-		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND NOT crm.flight_spent(f.message_id, f.attempt))
+		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = b.id AND NOT f.spent OFFSET 0)
 $$;
 COMMENT ON FUNCTION crm.message_ends(bigint[]) IS 'Those of these messages that may move to their history, with what became of them: ended, or sent or uncertain, for longer than crm.retention says, in nobody''s hands, and waiting for nothing';
 

@@ -82,24 +82,21 @@ $$;
 COMMENT ON FUNCTION crm.queue_read_delayed(bigint, timestamptz, bigint, integer) IS 'Takes messages whose hour has come out of crm.message_delayed, behind a place in the order of their hours; they are leased or ended in the same transaction';
 
 CREATE OR REPLACE VIEW crm.message_flight AS
-	SELECT f.message_id, f.integration_id, f.attempt, f.due_ms, 0 AS turn FROM crm.message_flight_0 f
-	UNION ALL
-	SELECT f.message_id, f.integration_id, f.attempt, f.due_ms, 1 FROM crm.message_flight_1 f;
+	SELECT f.message_id, f.integration_id, f.attempt, f.due_ms, f.turn,
+		EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = f.message_id AND a.attempt >= f.attempt AND a.outcome <> 'report' OFFSET 0)
+			OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = f.message_id OFFSET 0)
+			OR NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = f.message_id OFFSET 0) AS spent
+	FROM (
+		SELECT x.message_id, x.integration_id, x.attempt, x.due_ms, 0 AS turn FROM crm.message_flight_0 x
+		UNION ALL
+		SELECT x.message_id, x.integration_id, x.attempt, x.due_ms, 1 FROM crm.message_flight_1 x) f;
 COMMENT ON VIEW crm.message_flight IS 'Messages that wait for another try: both tables as one';
 COMMENT ON COLUMN crm.message_flight.message_id IS 'Message (crm.message.id)';
 COMMENT ON COLUMN crm.message_flight.integration_id IS 'Integration that carries it (crm.integration.id)';
 COMMENT ON COLUMN crm.message_flight.attempt IS 'Number of the try that is to come';
 COMMENT ON COLUMN crm.message_flight.due_ms IS 'When it is due, milliseconds of crm.monotonic_ms()';
 COMMENT ON COLUMN crm.message_flight.turn IS 'Which of the two tables: 0 or 1';
-
-CREATE OR REPLACE FUNCTION crm.flight_spent(message_id bigint, attempt integer) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
-	SELECT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = $1 AND a.attempt >= $2 AND a.outcome <> 'report')
-		OR EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = $1)
-		OR NOT EXISTS (SELECT FROM crm.message_body b WHERE b.id = $1)
-$$;
-COMMENT ON FUNCTION crm.flight_spent(bigint, integer) IS 'Whether the try that a row of crm.message_flight asks for was made, or its message has ended, or has moved to its history';
+COMMENT ON COLUMN crm.message_flight.spent IS 'Whether that try was made, or the message has ended, or has moved to its history; for ever so once it is';
 
 CREATE OR REPLACE FUNCTION crm.queue_read_retries(integration_id bigint, after_ms bigint, after_id bigint, upto_ms bigint, amount integer)
 RETURNS TABLE (id bigint, expires_at timestamptz, open_until timestamptz, rule_id bigint, attempt integer, due_ms bigint)
@@ -128,7 +125,9 @@ COMMENT ON FUNCTION crm.queue_read_retries(bigint, bigint, bigint, bigint, integ
 CREATE OR REPLACE FUNCTION crm.queue_waiting_tries(integration_id bigint, message_ids bigint[], attempts integer[]) RETURNS boolean[]
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
-	SELECT array_agg(NOT crm.flight_spent(t.id, t.attempt)
+	SELECT array_agg(EXISTS (SELECT FROM crm.message_body b WHERE b.id = t.id OFFSET 0)
+		AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.attempt >= t.attempt AND a.outcome <> 'report' OFFSET 0)
+		AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = t.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = t.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = $1 AND l.ids @> t.id
 			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.lease_id = l.id OFFSET 0)) ORDER BY t.n)
@@ -730,47 +729,81 @@ END
 $$;
 COMMENT ON FUNCTION crm.message_deadline(bigint[]) IS 'When the next delayed message or retry of these integrations is due, milliseconds of crm.monotonic_ms(); NULL: none waits';
 
-CREATE OR REPLACE FUNCTION crm.flight_rotate() RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+CREATE OR REPLACE FUNCTION crm.flight_rotate(budget integer DEFAULT 4000) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET lock_timeout = '100ms'
 AS $$
 DECLARE
-	now_turn integer := COALESCE((SELECT t.turn FROM crm.message_flight_turn t), 0);
-	grown boolean;
-	filled boolean;
-	live boolean;
+	t crm.message_flight_turn;
+	before crm.message_flight_turn;
+	older integer;
+	part record;
+	rows bigint;
+	left_over integer := budget;
 BEGIN
-	IF now_turn = 0 THEN
-		filled := EXISTS (SELECT FROM crm.message_flight_1);
-		live := EXISTS (SELECT FROM crm.message_flight_1 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
-		grown := EXISTS (SELECT FROM crm.message_flight_0 OFFSET 1000);
-		IF filled AND NOT live THEN
-			-- another courier may have written since: look again under the lock
-			LOCK TABLE crm.message_flight_1 IN ACCESS EXCLUSIVE MODE;
-			live := EXISTS (SELECT FROM crm.message_flight_1 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
-			IF NOT live THEN
-				TRUNCATE crm.message_flight_1;
+	SELECT * INTO before FROM crm.message_flight_turn;
+	t := before;
+	t.turn := COALESCE(t.turn, 0);
+	t.looked := COALESCE(t.looked, 0);
+	older := 1 - t.turn;
+	-- What is spent stays spent: a long table is looked through a part at a time, latest due first, where what is live stands.
+	LOOP
+		IF t.upto_ms IS NULL THEN
+			SELECT f.integration_id INTO t.upto_integration FROM crm.message_flight f
+			WHERE f.turn = older AND f.integration_id > COALESCE(t.upto_integration, -9223372036854775808) ORDER BY f.integration_id LIMIT 1;
+			EXIT WHEN NOT FOUND;
+			t.upto_ms := 9223372036854775807;
+			t.upto_message := 9223372036854775807;
+		END IF;
+		EXIT WHEN left_over <= 0;
+		SELECT count(*) AS rows, min(f.due_ms) AS due_ms, count(*) FILTER (WHERE f.due_ms > crm.monotonic_ms()) AS waits INTO part
+		FROM (SELECT x.due_ms FROM crm.message_flight x
+			WHERE x.turn = older AND x.integration_id = t.upto_integration AND (x.due_ms, x.message_id) < (t.upto_ms, t.upto_message)
+			ORDER BY x.due_ms DESC, x.message_id DESC LIMIT left_over) f;
+		EXIT WHEN part.waits > 0 OR EXISTS (
+			SELECT FROM (SELECT x.spent FROM crm.message_flight x
+				WHERE x.turn = older AND x.integration_id = t.upto_integration AND (x.due_ms, x.message_id) < (t.upto_ms, t.upto_message)
+				ORDER BY x.due_ms DESC, x.message_id DESC LIMIT left_over) f
+			WHERE NOT f.spent);
+		t.looked := t.looked + part.rows;
+		IF part.rows < left_over THEN
+			t.upto_ms := NULL;
+		ELSE
+			SELECT f.due_ms, f.message_id INTO t.upto_ms, t.upto_message
+			FROM (SELECT x.due_ms, x.message_id FROM crm.message_flight x
+				WHERE x.turn = older AND x.integration_id = t.upto_integration AND (x.due_ms, x.message_id) < (t.upto_ms, t.upto_message)
+				ORDER BY x.due_ms DESC, x.message_id DESC OFFSET left_over - 1 LIMIT 1) f;
+		END IF;
+		left_over := left_over - part.rows;
+	END LOOP;
+
+	IF t.upto_integration IS NULL THEN	-- all of it is spent
+		IF t.looked > 0 THEN
+			EXECUTE format('LOCK TABLE crm.message_flight_%s IN ACCESS EXCLUSIVE MODE', older);
+			SELECT count(*) INTO rows FROM crm.message_flight f WHERE f.turn = older;
+			-- another courier may have written into it since its turn was over: then from the beginning
+			IF rows = t.looked THEN
+				EXECUTE format('TRUNCATE crm.message_flight_%s', older);
 			END IF;
 		END IF;
-	ELSE
-		filled := EXISTS (SELECT FROM crm.message_flight_0);
-		live := EXISTS (SELECT FROM crm.message_flight_0 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
-		grown := EXISTS (SELECT FROM crm.message_flight_1 OFFSET 1000);
-		IF filled AND NOT live THEN
-			-- another courier may have written since: look again under the lock
-			LOCK TABLE crm.message_flight_0 IN ACCESS EXCLUSIVE MODE;
-			live := EXISTS (SELECT FROM crm.message_flight_0 f WHERE NOT crm.flight_spent(f.message_id, f.attempt));
-			IF NOT live THEN
-				TRUNCATE crm.message_flight_0;
+		IF rows = t.looked OR t.looked = 0 THEN
+			IF EXISTS (SELECT FROM crm.message_flight f WHERE f.turn = t.turn OFFSET 1000) THEN
+				t.turn := older;
 			END IF;
 		END IF;
+		t.looked := 0;
+		t.upto_ms := NULL;
+		t.upto_message := NULL;
 	END IF;
-	IF NOT live AND grown THEN
-		INSERT INTO crm.message_flight_turn AS t (turn) VALUES (1 - now_turn)
-		ON CONFLICT (one) DO UPDATE SET turn = excluded.turn;
+	t.one := true;
+	IF t IS DISTINCT FROM before AND (before.turn IS NOT NULL OR t.turn = 1) THEN
+		INSERT INTO crm.message_flight_turn AS f SELECT t.*
+		ON CONFLICT (one) DO UPDATE SET (turn, upto_integration, upto_ms, upto_message, looked)
+			= ROW (excluded.turn, excluded.upto_integration, excluded.upto_ms, excluded.upto_message, excluded.looked);
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION crm.flight_rotate() IS 'Empties the older flight table by TRUNCATE once all its rows are spent, and writes into it next; under a lock time-out, so that it never makes anybody wait';
+COMMENT ON FUNCTION crm.flight_rotate(integer) IS 'Looks at so many rows of the older flight table, empties it by TRUNCATE once all its rows are spent, and writes into it next; under a lock time-out, so that it never makes anybody wait';
 
 -- What people see -----------------------------------------------------------------------------
 

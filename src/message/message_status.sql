@@ -104,7 +104,7 @@ LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS $$
 	SELECT COALESCE((SELECT a.outcome = 'uncertain' FROM crm.message_attempt a WHERE a.message_id = $1 AND a.outcome <> 'report' ORDER BY a.attempt DESC, a.at DESC LIMIT 1), false)
 		AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = $1)
-		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = $1 AND NOT crm.flight_spent(f.message_id, f.attempt))
+		AND NOT EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = $1 AND NOT f.spent OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = $1)
 		AND NOT EXISTS (SELECT FROM crm.message_body b JOIN crm.message_lease l ON l.integration_id = b.integration_id AND l.ids @> b.id
 			WHERE b.id = $1 AND NOT EXISTS (SELECT FROM crm.message_attempt x WHERE x.message_id = b.id AND x.lease_id = l.id))
