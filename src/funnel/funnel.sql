@@ -1,4 +1,5 @@
 -- funnel: functions and views. Code: may be run any number of times.
+-- OFFSET 0 and = ANY (ARRAY[x]): see message_outbox.sql.
 
 CREATE OR REPLACE FUNCTION crm.deal_transition() RETURNS trigger
 	LANGUAGE c AS '$libdir/crm', 'crm_funnel_transition';
@@ -26,7 +27,7 @@ CREATE OR REPLACE FUNCTION crm.deal_moves() RETURNS trigger
 COMMENT ON FUNCTION crm.deal_moves() IS 'Trigger function of crm.deal, after an UPDATE: hands the deals that moved to crm.deals_moved, all of a statement at once. Asks crm.guard().';
 
 CREATE OR REPLACE FUNCTION crm.deals_moved(deal_ids bigint[], from_ids bigint[], to_ids bigint[], at timestamptz[], event_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 BEGIN
 	INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
 	SELECT m.deal_id, m.from_id, m.to_id, m.at, m.event_id
@@ -39,7 +40,7 @@ BEGIN
 			'to_stage', t.code, 'to_stage_ru', t.name_ru, 'to_stage_en', t.name_en,
 			'amount', d.amount, 'tonnes', d.tonnes)
 	FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
-	JOIN crm.deal d ON d.id = m.deal_id
+	CROSS JOIN LATERAL (SELECT y.id, y.company_id, y.name, y.amount, y.tonnes, y.funnel_id FROM crm.deal y WHERE y.id = m.deal_id OFFSET 0) d
 	JOIN crm.stage s ON s.id = m.from_id
 	JOIN crm.stage t ON t.id = m.to_id
 	JOIN crm.funnel f ON f.id = d.funnel_id
@@ -100,7 +101,7 @@ SELECT crm.register_deal_finder('deal', 'crm.deals_of_deals');
 SELECT crm.register_undumped('crm.deal_finder', 'filled by code');
 
 CREATE OR REPLACE FUNCTION crm.event_moves_deals() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
 	finder  crm.deal_finder;
 	ids     bigint[];
@@ -135,7 +136,7 @@ BEGIN
 					row_number() OVER (PARTITION BY d.id ORDER BY f.at, f.id) AS round
 				FROM unnest($1, $2, $3, $4) AS f(id, kind, object_id, at)
 				JOIN (SELECT DISTINCT p.object_id, p.deal_id FROM %s($3) p) p ON p.object_id = f.object_id
-				JOIN crm.deal d ON d.id = p.deal_id
+				CROSS JOIN LATERAL (SELECT y.id, y.funnel_id FROM crm.deal y WHERE y.id = p.deal_id OFFSET 0) d
 				JOIN crm.funnel n ON n.id = d.funnel_id AND n.enabled
 				JOIN crm.deal_move_rule r ON r.funnel_id = d.funnel_id AND r.event_kind = f.kind AND r.enabled
 			)
@@ -157,12 +158,12 @@ BEGIN
 			UPDATE crm.deal d SET stage_id = u.to_stage_id, stage_event_id = u.event_id, stage_at = u.at
 			FROM unnest(events[from_no:to_no], deals[from_no:to_no], targets[from_no:to_no], times[from_no:to_no])
 				AS u(event_id, deal_id, to_stage_id, at)
-			WHERE d.id = u.deal_id
-				AND EXISTS (SELECT FROM crm.move_allowed m WHERE m.from_stage_id = d.stage_id AND m.to_stage_id = u.to_stage_id AND m.enabled)
+			WHERE d.id = ANY (ARRAY[u.deal_id])
+				AND EXISTS (SELECT FROM crm.move_allowed m WHERE m.from_stage_id = d.stage_id AND m.to_stage_id = u.to_stage_id AND m.enabled OFFSET 0)
 				-- A late fact moves nothing backwards.
 				AND (d.stage_at IS NULL OR u.at > d.stage_at
 					OR (SELECT t."position" FROM crm.stage t WHERE t.id = u.to_stage_id) > (SELECT s."position" FROM crm.stage s WHERE s.id = d.stage_id))
-				AND NOT EXISTS (SELECT FROM crm.stage_log l WHERE l.event_id = u.event_id AND l.deal_id = d.id);
+				AND NOT EXISTS (SELECT FROM crm.stage_log l WHERE l.event_id = u.event_id AND l.deal_id = d.id OFFSET 0);
 			from_no := to_no + 1;
 		END LOOP;
 	END LOOP;

@@ -1,4 +1,10 @@
-/* shipping: code.  May be run again at any time. */
+/*
+ * shipping: code.  May be run again at any time.
+ *
+ * OFFSET 0 and = ANY (ARRAY[x]): see message_outbox.sql.  A vehicle's passages
+ * are asked for in the order of the index passage_from, so that no plan takes
+ * the one by places instead.
+ */
 
 -- Foreign keys, and the columns that have none ------------------------------
 
@@ -193,7 +199,7 @@ BEGIN
 		-- OFFSET 0: a plan that was made while the table was empty must not walk all of it for every vehicle later
 		FROM unnest(vehicle_ids, from_ats) AS u(vehicle_id, from_at)
 		CROSS JOIN LATERAL (SELECT * FROM crm.passage q WHERE q.vehicle_id = u.vehicle_id AND q.superseded_at IS NULL
-			AND coalesce(q.exit_fix_at, 'infinity') > u.from_at OFFSET 0) p
+			AND coalesce(q.exit_fix_at, 'infinity') > u.from_at ORDER BY coalesce(q.exit_fix_at, 'infinity') OFFSET 0) p
 		ORDER BY p.vehicle_id, p.entry_fix_at, p.place_id;
 END
 $$;
@@ -211,7 +217,7 @@ BEGIN
 		UPDATE crm.passage p
 		SET dwelled = u.dwelled, left_at = u.left_at, left_error_s = u.left_error_s, left_gap = u.left_gap, exit_fix_at = u.exit_fix_at
 		FROM unnest(ids, dwelleds, lefts, left_errors, left_gaps, exit_fixes) AS u(id, dwelled, left_at, left_error_s, left_gap, exit_fix_at)
-		WHERE p.id = u.id AND p.id = ANY (ids);
+		WHERE p.id = ANY (ARRAY[u.id]);
 	END IF;
 	IF cardinality(vehicle_ids) > 0 THEN
 		new_ids := ARRAY(SELECT nextval('crm.passage_id_seq') FROM generate_series(1, cardinality(vehicle_ids)));
@@ -221,12 +227,12 @@ BEGIN
 			new_lefts, new_left_errors, new_left_gaps, new_exit_fixes) AS u;
 		UPDATE crm.passage p SET superseded_at = crm.now(), superseded_by_id = u.new_id
 		FROM unnest(replaces, new_ids) AS u(old_id, new_id)
-		WHERE p.id = u.old_id AND p.id = ANY (replaces);
+		WHERE p.id = ANY (ARRAY[u.old_id]);
 	END IF;
 	IF cardinality(withdrawn_ids) > 0 THEN
 		UPDATE crm.passage p SET superseded_at = crm.now(), superseded_by_id = new_ids[u.by]
 		FROM unnest(withdrawn_ids, withdrawn_by) AS u(old_id, by)
-		WHERE p.id = u.old_id AND p.id = ANY (withdrawn_ids);
+		WHERE p.id = ANY (ARRAY[u.old_id]);
 	END IF;
 END
 $$;
@@ -257,7 +263,7 @@ COMMENT ON FUNCTION crm.refuse_positions(bigint[], text[], timestamptz[], double
 'Counts refused fixes in crm.position_refused and keeps those that could not be read in crm.rejected; called by crm.put_positions()';
 
 CREATE OR REPLACE FUNCTION crm.vehicle_where(vehicle_id bigint) RETURNS TABLE (at timestamptz, lon double precision, lat double precision, speed_kmh real, course real, known_at timestamptz)
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan ROWS 1 AS $$
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off ROWS 1 AS $$
 BEGIN
 	RETURN QUERY SELECT p.at, p.lon, p.lat, p.speed_kmh, p.course, p.known_at FROM crm.vehicle_position p
 		WHERE p.vehicle_id = vehicle_where.vehicle_id ORDER BY p.at DESC LIMIT 1;
@@ -295,20 +301,24 @@ BEGIN
 			coalesce(w.approach_km, z.approach_km, 10) * 1000 AS approach_m,
 			coalesce(w.approach_minutes, z.approach_minutes) AS approach_minutes
 		FROM unnest(trip_ids, from_ats) AS u(trip_id, from_at)
-		JOIN crm.trip t ON t.id = u.trip_id AND t.state <> 'cancelled'
-		LEFT JOIN crm.place d ON d.id = t.destination_place_id
-		LEFT JOIN crm.place o0 ON o0.id = t.origin_place_id
-		LEFT JOIN crm.zone_setting z ON z.place_id = t.destination_place_id
+		CROSS JOIN LATERAL (SELECT y.* FROM crm.trip y WHERE y.id = u.trip_id AND y.state <> 'cancelled' OFFSET 0) t
+		LEFT JOIN LATERAL (SELECT y.lon, y.lat, y.name, y.time_zone FROM crm.place y WHERE y.id = t.destination_place_id OFFSET 0) d ON true
+		LEFT JOIN LATERAL (SELECT y.time_zone FROM crm.place y WHERE y.id = t.origin_place_id OFFSET 0) o0 ON true
+		LEFT JOIN LATERAL (SELECT y.approach_km, y.approach_minutes FROM crm.zone_setting y WHERE y.place_id = t.destination_place_id OFFSET 0) z ON true
 		LEFT JOIN LATERAL (SELECT max(o.approach_km) AS approach_km, max(o.approach_minutes) AS approach_minutes
-			FROM crm.trip_order x JOIN crm.customer_order o ON o.id = x.order_id WHERE x.trip_id = t.id) w ON true
+			FROM crm.trip_order x
+			CROSS JOIN LATERAL (SELECT y.approach_km, y.approach_minutes FROM crm.customer_order y WHERE y.id = x.order_id OFFSET 0) o
+			WHERE x.trip_id = t.id) w ON true
 	), leaving AS MATERIALIZED (
 		-- The first way out of the plant after the weighing; five minutes for clocks that disagree.
 		SELECT t.id, p.id AS passage_id, p.left_at, p.left_error_s, p.left_gap
 		FROM todo t
 		CROSS JOIN LATERAL (
-			SELECT p.id, p.left_at, p.left_error_s, p.left_gap FROM crm.passage p
-			WHERE p.vehicle_id = t.vehicle_id AND p.place_id = t.origin_place_id AND p.superseded_at IS NULL
-				AND coalesce(p.exit_fix_at, 'infinity') > t.loaded_at - interval '5 minutes'	-- for the index
+			SELECT p.id, p.left_at, p.left_error_s, p.left_gap
+			FROM (SELECT y.* FROM crm.passage y WHERE y.vehicle_id = t.vehicle_id AND y.superseded_at IS NULL
+				AND coalesce(y.exit_fix_at, 'infinity') > t.loaded_at - interval '5 minutes'	-- for the index
+				ORDER BY coalesce(y.exit_fix_at, 'infinity') OFFSET 0) p
+			WHERE p.place_id = t.origin_place_id
 				AND p.left_at > t.loaded_at - interval '5 minutes'
 				AND p.left_at <= coalesce((SELECT min(n.loaded_at) FROM crm.trip n
 					WHERE n.vehicle_id = t.vehicle_id AND n.state <> 'cancelled' AND n.loaded_at > t.loaded_at + interval '3 hours'), 'infinity')
@@ -326,9 +336,11 @@ BEGIN
 			p.left_at AS away_at, p.left_error_s AS away_error_s, p.left_gap AS away_gap
 		FROM span t
 		LEFT JOIN LATERAL (
-			SELECT p.id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.left_at, p.left_error_s, p.left_gap FROM crm.passage p
-			WHERE p.vehicle_id = t.vehicle_id AND p.place_id = t.destination_place_id AND p.superseded_at IS NULL AND p.dwelled
-				AND coalesce(p.exit_fix_at, 'infinity') > t.base_at	-- for the index
+			SELECT p.id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.left_at, p.left_error_s, p.left_gap
+			FROM (SELECT y.* FROM crm.passage y WHERE y.vehicle_id = t.vehicle_id AND y.superseded_at IS NULL
+				AND coalesce(y.exit_fix_at, 'infinity') > t.base_at	-- for the index
+				ORDER BY coalesce(y.exit_fix_at, 'infinity') OFFSET 0) p
+			WHERE p.place_id = t.destination_place_id AND p.dwelled
 				AND p.entered_at > t.base_at AND p.entered_at < t.ends_at
 			ORDER BY p.entered_at LIMIT 1) p ON true
 	), nearing AS MATERIALIZED (
@@ -358,10 +370,11 @@ BEGIN
 	), changed AS MATERIALIZED (
 		SELECT f.*, c.id AS before_id, coalesce(c.version, 0) + 1 AS version
 		FROM fact f
-		LEFT JOIN crm.trip_fact c ON c.trip_id = f.trip_id AND c.state = f.state AND c.superseded_at IS NULL
+		LEFT JOIN LATERAL (SELECT y.id, y.version, y.at, y.error_s FROM crm.trip_fact y
+			WHERE y.trip_id = f.trip_id AND y.state = f.state AND y.superseded_at IS NULL OFFSET 0) c ON true
 		WHERE f.at IS DISTINCT FROM c.at OR (f.at IS NOT NULL AND f.error_s IS DISTINCT FROM c.error_s)
 	), closed AS (
-		UPDATE crm.trip_fact x SET superseded_at = crm.now() FROM changed c WHERE x.id = c.before_id
+		UPDATE crm.trip_fact x SET superseded_at = crm.now() FROM changed c WHERE x.id = ANY (ARRAY[c.before_id])
 	), written AS (
 		INSERT INTO crm.trip_fact (trip_id, state, version, at, error_s, gap, passage_id)
 		SELECT c.trip_id, c.state, c.version, c.at, c.error_s, coalesce(c.gap, false), c.passage_id FROM changed c
@@ -389,7 +402,7 @@ BEGIN
 			arrived_at = o.arrived_at, arrived_error_s = o.arrived_error_s,
 			unloaded_at = o.unloaded_at, unloaded_error_s = o.unloaded_error_s, eta = o.eta, eta_at = o.eta_at
 		FROM outcome o
-		WHERE t.id = o.id
+		WHERE t.id = ANY (ARRAY[o.id])
 			AND (t.state, t.departed_at, t.departed_error_s, t.approaching_at, t.approaching_error_s, t.arrived_at, t.arrived_error_s,
 				t.unloaded_at, t.unloaded_error_s, t.eta)
 			IS DISTINCT FROM (o.state, o.departed_at, o.departed_error_s, o.approaching_at, o.approaching_error_s, o.arrived_at, o.arrived_error_s,
@@ -409,7 +422,8 @@ BEGIN
 			'distance_km', coalesce(round((o.distance_m / 1000)::numeric, 1)::text, ''),
 			'fix_at', coalesce(to_char(x.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '')),
 		'trip', w.trip_id || '.' || w.state
-	FROM written w JOIN outcome o ON o.id = w.trip_id JOIN crm.trip t ON t.id = w.trip_id
+	FROM written w JOIN outcome o ON o.id = w.trip_id
+	CROSS JOIN LATERAL (SELECT y.company_id, y.vehicle_id FROM crm.trip y WHERE y.id = w.trip_id OFFSET 0) t
 	LEFT JOIN LATERAL crm.vehicle_where(t.vehicle_id) x ON true
 	WHERE w.version = 1
 	ORDER BY w.at, crm.trip_state_rank(w.state);
@@ -427,10 +441,9 @@ BEGIN
 	-- Only what can have changed: by a passage, by a fix before the approach was seen, or the expected arrival once a minute.
 	SELECT array_agg(t.id ORDER BY t.id), array_agg(u.from_at ORDER BY t.id) INTO trips, froms
 	FROM unnest(vehicle_ids, from_ats, newest_ats, changed) AS u(vehicle_id, from_at, newest_at, changed)
-	JOIN crm.trip t ON t.vehicle_id = u.vehicle_id
-	WHERE t.state <> 'cancelled'
-		AND t.loaded_at > u.from_at - interval '30 days'
-		AND CASE
+	CROSS JOIN LATERAL (SELECT y.* FROM crm.trip y WHERE y.vehicle_id = u.vehicle_id AND y.state <> 'cancelled'
+		AND y.loaded_at > u.from_at - interval '30 days' OFFSET 0) t
+	WHERE CASE
 			WHEN u.changed THEN t.unloaded_at IS NULL OR t.unloaded_error_s IS NULL OR u.from_at <= t.unloaded_at + t.unloaded_error_s * interval '1 second'
 			WHEN t.approaching_at IS NULL THEN t.arrived_at IS NULL OR t.arrived_error_s IS NULL OR u.from_at <= t.arrived_at + t.arrived_error_s * interval '1 second'
 			WHEN t.approaching_error_s IS NULL OR u.from_at <= t.approaching_at + t.approaching_error_s * interval '1 second' THEN true
@@ -455,12 +468,14 @@ AS $$
 		'place_name', coalesce(d.name, ''),
 		'origin_name', coalesce(g.name, ''))
 	FROM crm.trip t
-	JOIN crm.vehicle v ON v.id = t.vehicle_id
-	LEFT JOIN crm.place d ON d.id = t.destination_place_id
-	LEFT JOIN crm.place g ON g.id = t.origin_place_id
+	CROSS JOIN LATERAL (SELECT y.plate, y.driver, y.driver_phone FROM crm.vehicle y WHERE y.id = t.vehicle_id OFFSET 0) v
+	LEFT JOIN LATERAL (SELECT y.name FROM crm.place y WHERE y.id = t.destination_place_id OFFSET 0) d ON true
+	LEFT JOIN LATERAL (SELECT y.name FROM crm.place y WHERE y.id = t.origin_place_id OFFSET 0) g ON true
 	CROSS JOIN LATERAL (
 		SELECT string_agg(DISTINCT o.number, ', ') AS numbers, string_agg(DISTINCT o.product, ', ') AS products, sum(o.tonnes) AS tonnes
-		FROM crm.trip_order x JOIN crm.customer_order o ON o.id = x.order_id WHERE x.trip_id = t.id) o
+		FROM crm.trip_order x
+		CROSS JOIN LATERAL (SELECT y.number, y.product, y.tonnes FROM crm.customer_order y WHERE y.id = x.order_id OFFSET 0) o
+		WHERE x.trip_id = t.id) o
 	CROSS JOIN LATERAL (
 		SELECT sum(s.net_kg) / 1000 AS tonnes, string_agg(DISTINCT s.waybill, ', ') AS waybills
 		FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL) s
@@ -534,7 +549,8 @@ BEGIN
 	-- of each other within three, without a departure between them, are one trip.
 	WITH load AS MATERIALIZED (
 		SELECT s.id, s.vehicle_id, o.id AS order_id, o.company_id, o.place_id, s.weighed_at, s.tare_kg, s.gross_kg, s.origin_place_id
-		FROM crm.shipment s JOIN crm.customer_order o ON o.id = s.order_id
+		FROM crm.shipment s
+		CROSS JOIN LATERAL (SELECT y.id, y.company_id, y.place_id FROM crm.customer_order y WHERE y.id = s.order_id OFFSET 0) o
 		WHERE s.id = ANY (news) AND s.vehicle_id IS NOT NULL AND s.trip_id IS NULL
 	), beside AS (
 		SELECT l.*, lag(l.weighed_at) OVER w AS before_at, lag(l.gross_kg) OVER w AS before_gross_kg
@@ -544,9 +560,10 @@ BEGIN
 		SELECT l.*, CASE
 			WHEN l.before_at IS NULL THEN 1
 			WHEN l.weighed_at - l.before_at > CASE WHEN l.tare_kg >= 0.95 * l.before_gross_kg THEN interval '3 hours' ELSE interval '1 hour' END THEN 1
-			WHEN EXISTS (SELECT FROM crm.passage p JOIN crm.place g ON g.id = p.place_id AND g.kind = 'plant'
-				WHERE p.vehicle_id = l.vehicle_id AND p.superseded_at IS NULL
-					AND coalesce(p.exit_fix_at, 'infinity') > l.before_at AND p.left_at > l.before_at AND p.left_at < l.weighed_at) THEN 1
+			WHEN EXISTS (SELECT FROM (SELECT y.place_id, y.left_at FROM crm.passage y WHERE y.vehicle_id = l.vehicle_id AND y.superseded_at IS NULL
+					AND coalesce(y.exit_fix_at, 'infinity') > l.before_at ORDER BY coalesce(y.exit_fix_at, 'infinity') OFFSET 0) p
+				CROSS JOIN LATERAL (SELECT FROM crm.place y WHERE y.id = p.place_id AND y.kind = 'plant' OFFSET 0) g
+				WHERE p.left_at > l.before_at AND p.left_at < l.weighed_at) THEN 1
 			ELSE 0 END AS step
 		FROM beside l
 	), numbered AS MATERIALIZED (
@@ -574,15 +591,16 @@ BEGIN
 		INSERT INTO crm.trip (id, vehicle_id, company_id, origin_place_id, destination_place_id, state, loaded_at)
 		SELECT f.id, f.vehicle_id, f.company_id,
 			coalesce(f.origin_place_id,
-				(SELECT p.place_id FROM crm.passage p JOIN crm.place g ON g.id = p.place_id AND g.kind = 'plant'
-				 WHERE p.vehicle_id = f.vehicle_id AND p.superseded_at IS NULL AND p.entered_at <= f.last_at
-					AND coalesce(p.exit_fix_at, 'infinity') > f.last_at - interval '5 minutes'
+				(SELECT p.place_id FROM (SELECT y.place_id, y.entered_at, y.left_at FROM crm.passage y WHERE y.vehicle_id = f.vehicle_id AND y.superseded_at IS NULL
+					AND coalesce(y.exit_fix_at, 'infinity') > f.last_at - interval '5 minutes' ORDER BY coalesce(y.exit_fix_at, 'infinity') OFFSET 0) p
+				 CROSS JOIN LATERAL (SELECT FROM crm.place y WHERE y.id = p.place_id AND y.kind = 'plant' OFFSET 0) g
+				 WHERE p.entered_at <= f.last_at
 					AND coalesce(p.left_at, 'infinity') > f.last_at - interval '5 minutes' ORDER BY p.entered_at DESC LIMIT 1),
 				(SELECT min(g.id) FROM crm.place g WHERE g.kind = 'plant' AND g.archived_at IS NULL HAVING count(*) = 1)),
 			f.place_id, 'loading', f.last_at
 		FROM fit f WHERE f.opens
 	), joined AS (
-		UPDATE crm.trip t SET loaded_at = greatest(t.loaded_at, f.last_at) FROM fit f WHERE t.id = f.id AND NOT f.opens
+		UPDATE crm.trip t SET loaded_at = greatest(t.loaded_at, f.last_at) FROM fit f WHERE t.id = ANY (ARRAY[f.id]) AND NOT f.opens
 	), carried AS (
 		INSERT INTO crm.trip_order (trip_id, order_id)
 		SELECT DISTINCT f.id, n.order_id FROM fit f
@@ -591,7 +609,7 @@ BEGIN
 	), told AS (
 		UPDATE crm.shipment s SET trip_id = f.id
 		FROM numbered n JOIN fit f ON n.vehicle_id = f.vehicle_id AND n.company_id = f.company_id AND n.place_id IS NOT DISTINCT FROM f.place_id AND n.run = f.run
-		WHERE s.id = n.id
+		WHERE s.id = ANY (ARRAY[n.id])
 	)
 	SELECT array_agg(f.id) INTO trips FROM fit f;
 
@@ -607,15 +625,14 @@ BEGIN
 			'at_local', to_char(s.weighed_at AT TIME ZONE z.zone, 'HH24:MI'),
 			'date_local', to_char(s.weighed_at AT TIME ZONE z.zone, 'DD.MM.YYYY')),
 		'shipment', s.id::text
-	FROM crm.shipment s
-	JOIN crm.customer_order o ON o.id = s.order_id
-	LEFT JOIN crm.vehicle v ON v.id = s.vehicle_id
-	LEFT JOIN crm.wagon w ON w.id = s.wagon_id
-	LEFT JOIN crm.place d ON d.id = o.place_id
-	LEFT JOIN crm.trip t ON t.id = s.trip_id
-	LEFT JOIN crm.place g ON g.id = coalesce(s.origin_place_id, t.origin_place_id)
+	FROM (SELECT y.* FROM crm.shipment y WHERE y.id = ANY (news) OFFSET 0) s
+	CROSS JOIN LATERAL (SELECT y.company_id, y.number, y.place_id FROM crm.customer_order y WHERE y.id = s.order_id OFFSET 0) o
+	LEFT JOIN LATERAL (SELECT y.plate, y.driver, y.driver_phone FROM crm.vehicle y WHERE y.id = s.vehicle_id OFFSET 0) v ON true
+	LEFT JOIN LATERAL (SELECT y.number FROM crm.wagon y WHERE y.id = s.wagon_id OFFSET 0) w ON true
+	LEFT JOIN LATERAL (SELECT y.name, y.time_zone FROM crm.place y WHERE y.id = o.place_id OFFSET 0) d ON true
+	LEFT JOIN LATERAL (SELECT y.origin_place_id FROM crm.trip y WHERE y.id = s.trip_id OFFSET 0) t ON true
+	LEFT JOIN LATERAL (SELECT y.name, y.time_zone FROM crm.place y WHERE y.id = coalesce(s.origin_place_id, t.origin_place_id) OFFSET 0) g ON true
 	CROSS JOIN LATERAL (SELECT coalesce(d.time_zone, g.time_zone, current_setting('crm.time_zone', true), 'Europe/Moscow') AS zone) z
-	WHERE s.id = ANY (news)
 	ORDER BY s.weighed_at, s.id;
 
 	-- Positions may have come before the weighing.
@@ -642,7 +659,7 @@ $$;
 COMMENT ON FUNCTION crm.shipment_added() IS 'Trigger of crm.shipment: loads that are weighed already. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.shipment_updated() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
 	weighed bigint[];
 BEGIN
@@ -658,19 +675,19 @@ BEGIN
 	-- Storno: a trip that has not left and carries nothing any more is none.
 	UPDATE crm.trip t SET state = 'cancelled'
 	FROM fresh f
-	WHERE f.cancelled_at IS NOT NULL AND t.id = f.trip_id AND t.state IN ('planned', 'loading')
-		AND NOT EXISTS (SELECT FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL);
+	WHERE f.cancelled_at IS NOT NULL AND t.id = ANY (ARRAY[f.trip_id]) AND t.state IN ('planned', 'loading')
+		AND NOT EXISTS (SELECT FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL OFFSET 0);
 	-- A storno that was taken back: its trip is one again.
 	UPDATE crm.trip t SET state = 'loading'
 	FROM fresh f
-	WHERE f.cancelled_at IS NULL AND f.announced_at IS NOT NULL AND t.id = f.trip_id AND t.state = 'cancelled';
+	WHERE f.cancelled_at IS NULL AND f.announced_at IS NOT NULL AND t.id = ANY (ARRAY[f.trip_id]) AND t.state = 'cancelled';
 	RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION crm.shipment_updated() IS 'Trigger of crm.shipment: gross weights that came after the tare, and storno. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.order_added() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
@@ -687,7 +704,7 @@ BEGIN
 			'window_to_local', coalesce(to_char(o.window_to AT TIME ZONE z.zone, 'DD.MM.YYYY HH24:MI'), '')),
 		'customer_order', o.id::text
 	FROM fresh o
-	LEFT JOIN crm.place d ON d.id = o.place_id
+	LEFT JOIN LATERAL (SELECT y.name, y.time_zone FROM crm.place y WHERE y.id = o.place_id OFFSET 0) d ON true
 	CROSS JOIN LATERAL (SELECT coalesce(d.time_zone, current_setting('crm.time_zone', true), 'Europe/Moscow') AS zone) z
 	ORDER BY o.id;
 	RETURN NULL;
@@ -723,22 +740,21 @@ $$;
 COMMENT ON FUNCTION crm.order_deals(bigint[]) IS 'Deal finder of customer_order: the order''s own deal, else the newest open deal of the client';
 
 CREATE OR REPLACE FUNCTION crm.shipment_deals(object_ids bigint[]) RETURNS TABLE (object_id bigint, deal_id bigint)
-	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_nestloop = off
 AS $$
+	-- two sets: hashed, however few rows the planner expects
 	SELECT s.id, d.deal_id
-	FROM crm.shipment s
+	FROM (SELECT y.id, y.order_id FROM crm.shipment y WHERE y.id = ANY ($1) OFFSET 0) s
 	JOIN crm.order_deals(ARRAY(SELECT x.order_id FROM crm.shipment x WHERE x.id = ANY ($1))) d ON d.object_id = s.order_id
-	WHERE s.id = ANY ($1)
 $$;
 COMMENT ON FUNCTION crm.shipment_deals(bigint[]) IS 'Deal finder of shipment: the deal of its order';
 
 CREATE OR REPLACE FUNCTION crm.trip_deals(object_ids bigint[]) RETURNS TABLE (object_id bigint, deal_id bigint)
-	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_nestloop = off
 AS $$
 	SELECT DISTINCT t.trip_id, d.deal_id
-	FROM crm.trip_order t
+	FROM (SELECT y.trip_id, y.order_id FROM crm.trip_order y WHERE y.trip_id = ANY ($1) OFFSET 0) t
 	JOIN crm.order_deals(ARRAY(SELECT x.order_id FROM crm.trip_order x WHERE x.trip_id = ANY ($1))) d ON d.object_id = t.order_id
-	WHERE t.trip_id = ANY ($1)
 $$;
 COMMENT ON FUNCTION crm.trip_deals(bigint[]) IS 'Deal finder of trip: the deals of its orders';
 
@@ -753,10 +769,10 @@ AS $$
 	FROM crm.event e
 	JOIN LATERAL (
 		SELECT e.object_id AS order_id WHERE e.object_kind = 'customer_order'
-		UNION ALL SELECT s.order_id FROM crm.shipment s WHERE e.object_kind = 'shipment' AND s.id = e.object_id
-		UNION ALL SELECT t.order_id FROM crm.trip_order t WHERE e.object_kind = 'trip' AND t.trip_id = e.object_id) x ON true
-	JOIN crm.customer_order o ON o.id = x.order_id
-	JOIN crm.contact c ON c.id = o.contact_id AND c.archived_at IS NULL
+		UNION ALL (SELECT s.order_id FROM crm.shipment s WHERE e.object_kind = 'shipment' AND s.id = e.object_id OFFSET 0)
+		UNION ALL (SELECT t.order_id FROM crm.trip_order t WHERE e.object_kind = 'trip' AND t.trip_id = e.object_id OFFSET 0)) x ON true
+	CROSS JOIN LATERAL (SELECT y.contact_id FROM crm.customer_order y WHERE y.id = x.order_id OFFSET 0) o
+	CROSS JOIN LATERAL (SELECT FROM crm.contact y WHERE y.id = o.contact_id AND y.archived_at IS NULL OFFSET 0) c
 	WHERE e.id = ANY ($1)
 $$;
 COMMENT ON FUNCTION crm.order_contact(bigint[]) IS 'Audience: the contact of the order, or of each order that the shipment or trip of the event carries';
