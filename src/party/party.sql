@@ -233,11 +233,9 @@ CREATE OR REPLACE FUNCTION crm.responsibility_changed(company_ids bigint[], owne
 BEGIN
 	-- A range that began at this very moment never held.
 	DELETE FROM crm.responsibility r
-	USING unnest(company_ids) c
-	WHERE r.company_id = c AND upper_inf(r.during) AND lower(r.during) >= crm.now();
+	WHERE r.company_id = ANY (company_ids) AND upper_inf(r.during) AND lower(r.during) >= crm.now();
 	UPDATE crm.responsibility r SET during = tstzrange(lower(r.during), crm.now())
-	FROM unnest(company_ids) c
-	WHERE r.company_id = c AND upper_inf(r.during);
+	WHERE r.company_id = ANY (company_ids) AND upper_inf(r.during);
 	INSERT INTO crm.responsibility (company_id, employee_id, during)
 	SELECT c.company_id, c.owner_id, tstzrange(crm.now(), NULL)
 	FROM unnest(company_ids, owner_ids) AS c(company_id, owner_id)

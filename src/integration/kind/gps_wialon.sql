@@ -226,7 +226,7 @@ END;
 COMMENT ON FUNCTION crm.gps_wialon_fixes(jsonb) IS 'The events of a reply as rows. verdict: fix; no position (a message without one); other (no data message); or why it cannot be read. x is longitude, y latitude; the time of a position is its message''s. Protocol wialon, sections 3.1, 4.3 and 9.';
 
 CREATE OR REPLACE FUNCTION crm.gps_wialon_store(integration_id bigint, what text, events jsonb, tm double precision, moves_cursor boolean) RETURNS integer
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	r      record;
@@ -249,7 +249,7 @@ BEGIN
 	INTO r
 	FROM (SELECT x.*, x.verdict = 'fix' AND u.id IS NOT NULL AS good, u.id AS vehicle
 		FROM crm.gps_wialon_fixes($3) AS x
-		LEFT JOIN crm.vehicle AS u ON u.gps_integration_id = $1 AND u.gps_unit = x.unit) AS f
+		LEFT JOIN LATERAL (SELECT y.id FROM crm.vehicle AS y WHERE y.gps_integration_id = $1 AND y.gps_unit = x.unit OFFSET 0) AS u ON true) AS f
 	LEFT JOIN LATERAL (SELECT f.vehicle AS id) AS v ON true;
 
 	IF r.vehicles IS NOT NULL THEN
@@ -290,7 +290,7 @@ $$;
 COMMENT ON FUNCTION crm.gps_wialon_store(bigint, text, jsonb, double precision, boolean) IS 'Stores the events of a reply: fixes of mapped units through crm.put_positions in one set, cursors forward (never to a time ahead of the server''s by more than ten minutes), what cannot be read into crm.rejected one by one. Returns how many could not be read.';
 
 CREATE OR REPLACE FUNCTION crm.gps_wialon_units(integration_id bigint, items jsonb, tm double precision, refill boolean) RETURNS void
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	back  double precision := crm.setting_of($1, 'history_back_s')::double precision;
@@ -306,7 +306,7 @@ BEGIN
 			SELECT e.item ->> 'id' AS id, crm.gps_wialon_plate(e.item ->> 'nm') AS name
 			FROM jsonb_array_elements($2) AS e(item)
 			WHERE e.item ->> 'id' ~ '^[1-9][0-9]{0,17}$' AND jsonb_typeof(e.item -> 'nm') = 'string'
-				AND NOT EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = e.item ->> 'id')
+				AND NOT EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = e.item ->> 'id' OFFSET 0)
 		), pair AS (
 			SELECT v.id AS vehicle, u.id AS unit, count(*) OVER (PARTITION BY v.id) AS units, count(*) OVER (PARTITION BY u.id) AS vehicles
 			FROM unit AS u
@@ -321,7 +321,7 @@ BEGIN
 	-- What is the last position worth: only what is newer than the unit's cursor, which is read before it moves.
 	SELECT jsonb_agg(jsonb_build_object('i', e.item -> 'id', 't', 'm', 'd', jsonb_build_object('t', e.item #> '{pos,t}', 'pos', e.item -> 'pos'))) INTO places
 	FROM jsonb_array_elements($2) AS e(item)
-	LEFT JOIN crm.cursor AS c ON c.integration_id = $1 AND c.name = 'unit:' || (e.item ->> 'id')
+	LEFT JOIN LATERAL (SELECT y.value FROM crm.cursor AS y WHERE y.integration_id = $1 AND y.name = 'unit:' || (e.item ->> 'id') OFFSET 0) AS c ON true
 	WHERE jsonb_typeof(e.item -> 'pos') = 'object'
 		AND crm.gps_wialon_number(e.item #> '{pos,t}') > coalesce((c.value ->> 't')::double precision, $3 - most);
 
@@ -331,7 +331,7 @@ BEGIN
 			|| CASE WHEN u.mapped AND first > 0 THEN jsonb_build_object('gap', jsonb_build_object('from', $3 - first, 'to', $3 + 1)) ELSE '{}' END
 	FROM (
 		SELECT DISTINCT ON (1) e.item ->> 'id' AS id, e.item ->> 'nm' AS name, e.item ->> 'uid' AS uid,
-			EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = e.item ->> 'id') AS mapped,
+			EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = e.item ->> 'id' OFFSET 0) AS mapped,
 			greatest(crm.gps_wialon_number(e.item #> '{lmsg,t}'), crm.gps_wialon_number(e.item #> '{pos,t}')) AS seen
 		FROM jsonb_array_elements($2) AS e(item)
 		WHERE jsonb_typeof(e.item) = 'object' AND e.item ->> 'id' ~ '^[1-9][0-9]{0,17}$'
@@ -351,7 +351,8 @@ BEGIN
 	-- a place within a gap comes with its history, in order
 	SELECT jsonb_agg(e.event) INTO places
 	FROM jsonb_array_elements(places) AS e(event)
-	LEFT JOIN crm.cursor AS c ON c.integration_id = $1 AND c.name = 'unit:' || (e.event ->> 'i') AND c.value ? 'gap' AND NOT c.value -> 'gap' ? 'tries'
+	LEFT JOIN LATERAL (SELECT y.name, y.value FROM crm.cursor AS y WHERE y.integration_id = $1 AND y.name = 'unit:' || (e.event ->> 'i')
+		AND y.value ? 'gap' AND NOT y.value -> 'gap' ? 'tries' OFFSET 0) AS c ON true
 	WHERE c.name IS NULL OR crm.gps_wialon_number(e.event #> '{d,t}') < (c.value #>> '{gap,from}')::double precision;
 	PERFORM crm.gps_wialon_store($1, 'the list of units', places, $3, true);
 
@@ -376,7 +377,7 @@ END;
 COMMENT ON FUNCTION crm.gps_wialon_gap(bigint, text, jsonb) IS 'Changes what is still to be read of a unit''s history; NULL: nothing.';
 
 CREATE OR REPLACE FUNCTION crm.gps_wialon_history(integration_id bigint, unit text, from_t double precision, to_t double precision, messages jsonb, tm double precision) RETURNS void
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	events jsonb := (SELECT jsonb_agg(jsonb_build_object('i', $2, 't', 'm', 'd', m.message)) FROM jsonb_array_elements($5) AS m(message));
@@ -389,7 +390,7 @@ BEGIN
 	PERFORM crm.gps_wialon_store($1, 'the history', events, $6, false);
 
 	SELECT count(*), count(*) FILTER (WHERE x.usable),
-		count(*) FILTER (WHERE x.usable AND EXISTS (SELECT FROM crm.vehicle_position AS p WHERE p.vehicle_id = vehicle AND p.at = to_timestamp(x.t)))
+		count(*) FILTER (WHERE x.usable AND EXISTS (SELECT FROM crm.vehicle_position AS p WHERE p.vehicle_id = vehicle AND p.at = to_timestamp(x.t) OFFSET 0))
 	INTO theirs, usable, ours
 	FROM (
 		SELECT f.t, bool_or(f.verdict = 'fix' AND abs(f.lon) <= 180 AND abs(f.lat) <= 90 AND NOT (f.lon = 0 AND f.lat = 0) AND f.t <= $6 + 600) AS usable

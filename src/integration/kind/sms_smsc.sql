@@ -130,11 +130,11 @@ BEGIN
 		SELECT m.ref, m.status, m.body, m.told, m.said, m.foreign_id, m.error,
 			CASE WHEN m.foreign_id THEN 'uncertain'
 				-- said of a second copy: the first one was taken
-				WHEN m.class = 'throttled' AND m.words ~ '^error 9:' AND EXISTS (SELECT FROM crm.message_attempt AS a WHERE a.message_id = m.ref AND a.outcome = 'uncertain')
+				WHEN m.class = 'throttled' AND m.words ~ '^error 9:' AND EXISTS (SELECT FROM crm.message_attempt AS a WHERE a.message_id = m.ref AND a.outcome = 'uncertain' OFFSET 0)
 					THEN 'uncertain'
 				ELSE m.outcome END AS outcome,
 			CASE WHEN m.foreign_id THEN 'unknown'
-				WHEN m.class = 'throttled' AND m.words ~ '^error 9:' AND EXISTS (SELECT FROM crm.message_attempt AS a WHERE a.message_id = m.ref AND a.outcome = 'uncertain')
+				WHEN m.class = 'throttled' AND m.words ~ '^error 9:' AND EXISTS (SELECT FROM crm.message_attempt AS a WHERE a.message_id = m.ref AND a.outcome = 'uncertain' OFFSET 0)
 					THEN 'duplicate'
 				ELSE m.class END AS class
 		FROM meant AS m
