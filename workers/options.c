@@ -62,6 +62,9 @@ crm_options_parse(const Jsonb *settings, CrmOptions *options)
 
 			if (item != NULL && item->type == jbvString)
 				options->allow_hosts[options->allow_count++] = plain_copy(item);
+			/* a courier reads settings in memory that is never reset */
+			if (item != NULL)
+				pfree(item);
 		}
 	}
 }
