@@ -70,6 +70,7 @@ typedef struct Rule
 /* State of crm.expression_holds() in one query. */
 typedef struct Holder
 {
+	MemoryContext context;		/* of all that follows and of itself */
 	char	   *text;
 	ExprState  *state;
 	ExprContext *econtext;
@@ -139,10 +140,16 @@ crm_message_expression_holds(PG_FUNCTION_ARGS)
 	if (holder == NULL || strlen(holder->text) != VARSIZE_ANY_EXHDR(expression) ||
 		memcmp(holder->text, VARDATA_ANY(expression), VARSIZE_ANY_EXHDR(expression)) != 0)
 	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		MemoryContext context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "crm expression", ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
 		TupleDesc	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
 
+		/* where the expression is a column, each row may bring another one */
+		fcinfo->flinfo->fn_extra = NULL;
+		if (holder != NULL)
+			MemoryContextDelete(holder->context);
 		holder = palloc0(sizeof(Holder));
+		holder->context = context;
 		holder->text = text_to_cstring(expression);
 		holder->slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 		holder->econtext = CreateStandaloneExprContext();
