@@ -523,6 +523,12 @@ cached_expression(const char *what, const char *text)
 			return cache[i].expr;
 	}
 	expr = crm_expression_plan(analyse(what, text));
+	/* planning folds calls of constants, and a truth may have asked for expressions of its own */
+	if (cache_used == CACHE_MOST)
+	{
+		MemoryContextReset(cache_context);
+		cache_used = 0;
+	}
 	old = MemoryContextSwitchTo(cache_context);
 	cache[cache_used].text = pstrdup(text);
 	cache[cache_used].expr = copyObject(expr);
