@@ -1090,9 +1090,9 @@ AS $$
 			SELECT FROM crm.message_body b JOIN LATERAL (SELECT max(c.watermark) FROM crm.message_cursor c WHERE c.integration_id = i.id AND c.lane = b.lane) w(mark) ON true
 			WHERE b.integration_id = i.id AND b.lane IS NOT NULL
 				AND b.id > COALESCE((SELECT min(c.watermark) FROM crm.message_cursor c WHERE c.integration_id = i.id), 0) AND b.id > COALESCE(w.mark, 0)
-				AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = i.id AND l.ids @> b.id)
-				AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id)
-				AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id)
+				AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = i.id AND l.ids @> b.id OFFSET 0)
+				AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = b.id OFFSET 0)
+				AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = b.id OFFSET 0)
 			LIMIT 100000) s)
 		+ (SELECT count(*) FROM crm.message_delayed d WHERE d.integration_id = i.id AND d.due_at <= crm.clock())
 		+ (SELECT count(*) FROM (SELECT FROM crm.message_flight f WHERE f.integration_id = i.id AND NOT f.spent LIMIT 100000) f)
