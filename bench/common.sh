@@ -14,7 +14,7 @@ plant() { # a database that is activated, with the kind of the plain sink and an
 	psql -X -q -d postgres -c "DROP DATABASE IF EXISTS $database WITH (FORCE)" -c "CREATE DATABASE $database" >&2
 	export PGDATABASE=$database
 	sql -c 'CREATE EXTENSION crm CASCADE' -c "SELECT crm.activate('live')" -f "$CRM_BENCH/kind.sql" \
-		-c "SELECT crm.add_integration('bench', 'x_bench_http', 'http://127.0.0.1:$sink_port/', '{\"max_in_flight\": ${in_flight:-64}}')" >/dev/null
+		-c "SELECT crm.add_integration('bench', 'x_bench_http', 'http://127.0.0.1:$sink_port/', '{\"sender\": \"PLANT\", \"max_in_flight\": ${in_flight:-64}}')" >/dev/null
 }
 sink() { # sink [DELAY_MS [LOG]]: on a free port, in sink_port
 	sink_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

@@ -35,6 +35,7 @@ CREATE TABLE crm.erp_point (
 	contact_point_id bigint NOT NULL,
 	PRIMARY KEY (contact_id, kind)
 );
+CREATE INDEX erp_point_contact_point ON crm.erp_point (contact_point_id);
 COMMENT ON TABLE crm.erp_point IS 'Which phone and address of a contact came from the ERP: another one from there takes its place, those that people entered stay';
 COMMENT ON COLUMN crm.erp_point.contact_id IS 'crm.contact.id';
 COMMENT ON COLUMN crm.erp_point.kind IS 'phone or email';

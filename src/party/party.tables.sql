@@ -204,6 +204,7 @@ CREATE TABLE crm.contact (
 	CONSTRAINT contact_name_check CHECK (name <> '' AND length(name) <= 500),
 	CONSTRAINT contact_language_check CHECK (language IN ('ru', 'en'))
 );
+CREATE INDEX contact_company_idx ON crm.contact (company_id);
 COMMENT ON TABLE crm.contact IS 'People at clients and carriers';
 COMMENT ON COLUMN crm.contact.id IS 'Our number';
 COMMENT ON COLUMN crm.contact.company_id IS 'crm.company.id; NULL: not known yet';
@@ -263,6 +264,7 @@ CREATE TABLE crm.consent (
 	CONSTRAINT consent_purpose_check CHECK (purpose IN ('processing', 'advertising')),
 	CONSTRAINT consent_withdrawn_check CHECK (withdrawn_at >= given_at)
 );
+CREATE INDEX consent_contact_idx ON crm.consent (contact_id, purpose);
 COMMENT ON TABLE crm.consent IS 'Consents as given: for each contact and purpose the very words, where and when, and the withdrawal';
 COMMENT ON COLUMN crm.consent.id IS 'Our number';
 COMMENT ON COLUMN crm.consent.contact_id IS 'crm.contact.id';
