@@ -81,7 +81,7 @@ run($n / 10, 100, 30);
 my ($before, $before_ones) = run($n, $single, 30);
 $node->safe_psql('plant', 'SELECT crm.courier_idle(1)');
 $node->safe_psql('plant', 'TRUNCATE public.peak');
-my $holder = $node->background_psql('plant');
+my $holder = $node->background_psql('plant', timeout => 3600);
 $holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $holder->query_safe('SELECT count(*) FROM crm.integration');
 my ($held, $held_ones) = run($n, $single, 30);
