@@ -125,9 +125,7 @@ COMMENT ON FUNCTION crm.queue_read_retries(bigint, bigint, bigint, bigint, integ
 CREATE OR REPLACE FUNCTION crm.queue_waiting_tries(integration_id bigint, message_ids bigint[], attempts integer[]) RETURNS boolean[]
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
-	SELECT array_agg(EXISTS (SELECT FROM crm.message_body b WHERE b.id = t.id OFFSET 0)
-		AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.attempt >= t.attempt AND a.outcome <> 'report' OFFSET 0)
-		AND NOT EXISTS (SELECT FROM crm.message_result r WHERE r.message_id = t.id OFFSET 0)
+	SELECT array_agg(EXISTS (SELECT FROM crm.message_flight f WHERE f.message_id = t.id AND f.attempt = t.attempt AND NOT f.spent OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_delayed d WHERE d.message_id = t.id OFFSET 0)
 		AND NOT EXISTS (SELECT FROM crm.message_lease l WHERE l.integration_id = $1 AND l.ids @> t.id
 			AND NOT EXISTS (SELECT FROM crm.message_attempt a WHERE a.message_id = t.id AND a.lease_id = l.id OFFSET 0)) ORDER BY t.n)
@@ -756,7 +754,7 @@ BEGIN
 			t.upto_message := 9223372036854775807;
 		END IF;
 		EXIT WHEN left_over <= 0;
-		SELECT count(*) AS rows, min(f.due_ms) AS due_ms, count(*) FILTER (WHERE f.due_ms > crm.monotonic_ms()) AS waits INTO part
+		SELECT count(*) AS rows, count(*) FILTER (WHERE f.due_ms > crm.monotonic_ms()) AS waits INTO part
 		FROM (SELECT x.due_ms FROM crm.message_flight x
 			WHERE x.turn = older AND x.integration_id = t.upto_integration AND (x.due_ms, x.message_id) < (t.upto_ms, t.upto_message)
 			ORDER BY x.due_ms DESC, x.message_id DESC LIMIT left_over) f;
