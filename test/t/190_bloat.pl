@@ -102,9 +102,7 @@ cmp_ok($after, '<', 700 * 1024, 'and those that live by DELETE and UPDATE are sm
 SKIP: {
 	skip 'the rate is judged with CRM_SOAK', 2 if !$ENV{CRM_SOAK};
 	cmp_ok($held / $free, '>=', 0.85, 'batches keep their rate');
-	# autovacuum, once a second here, makes single ones differ twofold between two runs without a snapshot
-	my ($slower) = sort { $a <=> $b } $before_ones, $behind_ones;
-	cmp_ok($held_ones / $slower, '>=', 0.85, 'and so do single ones, against the slower run without it');
+	cmp_ok($held_ones / $free_ones, '>=', 0.85, 'and so do single ones');
 }
 $node->stop;
 done_testing();
