@@ -9,7 +9,7 @@ ROOMS     := $(shell sed '/^\#/d' src/rooms)
 include src/libraries.mk
 
 SCRIPT  := crm--$(VERSION).sql
-SQL     := $(wildcard $(foreach r,$(ROOMS),src/$(r)/$(r).tables.sql src/$(r)/$(r)_*.sql src/$(r)/$(r).sql src/$(r)/$(r).triggers.sql)) \
+SQL     := $(wildcard $(foreach r,$(ROOMS),src/$(r)/*.sql)) \
            $(sort $(wildcard src/integration/kind/*.sql)) src/finish.sql
 UPDATES := $(patsubst src/update/%.sql,crm--%.sql,$(filter-out %.triggers.sql,$(wildcard src/update/*.sql)))
 
