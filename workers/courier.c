@@ -11,7 +11,13 @@
  * Each integration has a lane of its own: what waits, what runs, what is done.
  * A lane holds no more than its window, which follows its speed, so a slow
  * service neither fills the memory nor has its messages claimed long before
- * they can go.  A settle that fails holds up its own lane only.
+ * they can go.  A settle that fails holds up its own lane only.  What goes
+ * before all other is claimed though a lane has enough, and starts first.
+ *
+ * No transaction lasts: a claim asks lanes in turn until its time is over and
+ * goes on in the next one, a settle takes so many lanes.  Each lane costs one
+ * call of its kind, so where many are busy the windows and the pauses between
+ * settles grow with what a call costs.
  *
  * A reply is kept until its settle has committed: a settle is tried again, a
  * send never.
@@ -73,13 +79,31 @@
 #define CROWDED_CLAIM_MS 100	/* between claims while no lane has room: an integration not met
 								 * before may have work */
 #define CULPRIT_TRIES	5
+#define WINDOW_US		50000	/* a window is for so long of what a service takes */
+#define WINDOW_MOST_US	500000	/* and where many are busy for so long at most */
+#define ASK_SHARE		4		/* one part of so many of the time may go into asking kinds */
+#define CLAIM_MS		20		/* a claim asks no further lane after that */
+#define SETTLE_LANES	32		/* lanes a settle */
+#define SETTLE_PAUSE_MS 250		/* between settles where many lanes are busy, at most */
+#define URGENT_MAX		16		/* urgent requests that a lane is given beyond its window */
 #define MODE_EVERY_MS	100		/* a commit may have lowered the mode: ask so often at most */
+
+/* which lanes a claim asks */
+typedef enum ClaimKind
+{
+	CLAIM_NOT,
+	CLAIM_URGENT,				/* those without room, for what goes before all other */
+	CLAIM_MORE,					/* those that are known to have more */
+	CLAIM_ALL
+} ClaimKind;
 
 /* everything that a claim brings, to be taken over once it has committed */
 typedef struct Claim
 {
 	dlist_head	fresh;
 	int			count;
+	int			asked;			/* lanes */
+	bool		cut;			/* its time was over before all were asked */
 	int			wait_ms;		/* to the nearest deadline */
 	CrmMode		mode;			/* the highest one that it may have met */
 	CrmMode		mode_after;
@@ -117,6 +141,12 @@ static int	waiting = 0;
 static int	done = 0;
 static size_t done_bytes = 0;
 static int64 done_since = 0;	/* ms: the oldest reply not yet settled */
+static int	done_lanes = 0;		/* lanes in the last settle */
+static int	next_settle = 0;	/* lane that the next one begins with */
+static int64 ask_us = 0;		/* what a lane costs in a claim, moving */
+static int64 settle_us = 0;		/* and in a settle */
+static uint64 claim_turn = 0;
+static bool claim_cut = false;	/* the last one did not come to all */
 static int64 claim_at = 0;		/* ms: deadline of the next claim */
 static int64 claimed_at = 0;	/* ms: the last one */
 static int64 wait_asked_at = 0; /* ms: when the nearest deadline was asked for */
@@ -124,6 +154,7 @@ static int64 wait_until = 0;	/* ms: and when it is */
 static int	empty_claims = 0;	/* in a row */
 static int	claim_failures = 0;
 static uint32 wakes_seen;
+static uint32 urgent_seen;
 static CrmMode held_mode = CRM_OFF; /* the highest one under which what waits was claimed */
 static uint32 mode_wakes;
 static int64 mode_asked_at = 0; /* ms */
@@ -140,11 +171,13 @@ static SPIPlanPtr idle_plan = NULL;
 
 static void start_work(void *arg);
 static bool memory_left(void);
-static bool claim_due(int64 now);
-static void claim(int64 now);
+static ClaimKind claim_due(int64 now);
+static void claim(ClaimKind kind);
+static int	asked_earlier(const void *a, const void *b);
 static void claim_work(void *arg);
 static void claim_requests(Claim *claimed, CrmLane *lane, ArrayType *requests);
 static int	ask_wait(void);
+static int	ask_wait_soon(void);
 static bool mode_due(int64 now);
 static void ask_mode(void);
 static void ask_mode_work(void *arg);
@@ -220,12 +253,14 @@ crm_courier_main(Datum main_arg)
 
 	crm_worker_ready();
 	wakes_seen = mode_wakes = pg_atomic_read_u32(&crm_worker_slot->wakes) - 1;
+	urgent_seen = pg_atomic_read_u32(&crm_worker_slot->urgent);
 	idle_at = crm_worker_ms();
 
 	for (;;)
 	{
 		int64		now;
 		int			leaving;
+		ClaimKind	due;
 		long		timeout;
 		long		left;
 
@@ -234,6 +269,12 @@ crm_courier_main(Datum main_arg)
 		now = crm_worker_ms();
 
 		collect();
+		/* places have become free: whoever waits goes before the transactions */
+		if (leaving == 0 && mode_known && !draining && !mode_due(now))
+		{
+			start_waiting();
+			crm_transfer_kick();
+		}
 		if (done > 0 && settle_due(now) == 0)
 		{
 			settle(now);
@@ -248,8 +289,11 @@ crm_courier_main(Datum main_arg)
 			 */
 			if (leaving == 1 || running == 0)
 			{
-				if (done > 0)
+				for (int before = done + 1; done > 0 && done < before;)
+				{
+					before = done;
 					settle(now);
+				}
 				crm_worker_leave(CRM_EXIT_ASKED, NULL);
 			}
 		}
@@ -264,9 +308,9 @@ crm_courier_main(Datum main_arg)
 				if (running == 0 && done == 0)
 					crm_worker_leave(CRM_EXIT_ASKED, NULL);
 			}
-			else if (claim_due(now))
+			else if ((due = claim_due(now)) != CLAIM_NOT)
 			{
-				claim(now);
+				claim(due);
 				serve_arrived();
 			}
 			if (mode_known && !draining)
@@ -294,7 +338,7 @@ crm_courier_main(Datum main_arg)
 			if (draining)
 				timeout = running == 0 && done == 0 ? 0 : WAIT_MAX_MS;
 			else
-				timeout = claim_due(now) ? 0 : Max(claim_at - now, 0);
+				timeout = claim_due(now) != CLAIM_NOT ? 0 : Max(claim_at - now, 0);
 			if (waiting > 0 && pg_atomic_read_u32(&crm_worker_slot->wakes) != mode_wakes)
 				timeout = Min(timeout, Max(mode_asked_at + MODE_EVERY_MS - now, 1));
 			if (!draining && claim_failures == 0 && memory_left() &&
@@ -415,14 +459,20 @@ lane_room(const CrmLane *lane)
 
 /*
  * A window for about 50 ms of what the service can take: as many at once as it
- * may have, for as long as one of them lately took.  (Not of what was done
- * lately: small claims would make it slow, and slowness the claims small.)
+ * may have, for as long as one of them lately took.  (Not only of what was
+ * done lately: small claims would make it slow, and slowness the claims
+ * small.)  Where many lanes are busy, for what it does in a longer time: a
+ * round of claims must not take most of it.
  */
 static void
-lane_measure(CrmLane *lane)
+lane_measure(CrmLane *lane, int64 horizon_us)
 {
 	int64		window = lane->mean_us == 0 ? 0 :
-	(int64) lane->max_in_flight * 50000 / lane->mean_us;
+	(int64) lane->max_in_flight * WINDOW_US / lane->mean_us;
+
+	if (horizon_us > WINDOW_US && lane->filled > 0)
+		window = Max(window, (lane->filled - lane->waiting_count - lane->running) * horizon_us /
+					 Max(crm_worker_us() - lane->filled_us, 1000));
 
 	lane->window = (int) Max(2 * lane->max_in_flight, Min(window, WINDOW_MAX));
 }
@@ -468,50 +518,83 @@ memory_left(void)
 		crm_transfer_bytes() <= BYTES_MAX;
 }
 
-static bool
+static ClaimKind
 claim_due(int64 now)
 {
 	/* after a failed claim nothing but time helps */
 	if (claim_failures > 0 && now < claim_at)
-		return false;
-	if (!memory_left())
-		return false;
-	if (now >= claim_at || pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
+		return CLAIM_NOT;
+	if (memory_left())
 	{
-		/* if no lane could take anything, the wake-up may wait a little */
-		bool		any = lane_count == 0 || now >= claimed_at + CROWDED_CLAIM_MS;
+		bool		any = false;
+		bool		more = claim_cut;
 
-		for (int i = 0; i < lane_count && !any; i++)
-			any = lane_room(lane_list[i]) > 0;
-		return any;
+		for (int i = 0; i < lane_count; i++)
+		{
+			bool		room = lane_room(lane_list[i]) > 0;
+
+			any = any || room;
+			more = more || (room && lane_list[i]->more);
+		}
+		if (now >= claim_at || pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
+		{
+			/* if no lane could take anything, the wake-up may wait a little */
+			if (any || lane_count == 0 || now >= claimed_at + CROWDED_CLAIM_MS)
+				return CLAIM_ALL;
+		}
+		else if (more)
+			return CLAIM_MORE;
 	}
+	if (pg_atomic_read_u32(&crm_worker_slot->urgent) != urgent_seen && crm_flight_free() >= BATCH)
+		return CLAIM_URGENT;
+	return CLAIM_NOT;
+}
+
+/*
+ * For how long windows are to last.
+ */
+static int64
+lane_horizon_us(void)
+{
+	int			busy = 0;
+
 	for (int i = 0; i < lane_count; i++)
-	{
-		if (lane_list[i]->more && lane_room(lane_list[i]) > 0)
-			return true;
-	}
-	return false;
+		busy += lane_list[i]->waiting_count > 0 || lane_list[i]->running > 0;
+	return Max(WINDOW_US, Min(ASK_SHARE * busy * (ask_us + settle_us), WINDOW_MOST_US));
 }
 
 static void
-claim(int64 now)
+claim(ClaimKind kind)
 {
 	Claim		claimed;
 	CrmFailure	failure;
 	dlist_mutable_iter iter;
 	uint32		wakes = pg_atomic_read_u32(&crm_worker_slot->wakes);
+	uint32		urgent = pg_atomic_read_u32(&crm_worker_slot->urgent);
+	int64		horizon_us = lane_horizon_us();
+	int64		start_us = crm_worker_us();
 
 	dlist_init(&claimed.fresh);
 	claimed.count = 0;
+	claimed.asked = 0;
+	claimed.cut = false;
 	claimed.wait_ms = 0;
 	claimed.mode = claimed.mode_after = CRM_OFF;
 
 	for (int i = 0; i < lane_count; i++)
 	{
-		lane_measure(lane_list[i]);
-		lane_list[i]->room = lane_room(lane_list[i]);
-		lane_list[i]->got = 0;
+		CrmLane    *lane = lane_list[i];
+
+		lane_measure(lane, horizon_us);
+		if (kind == CLAIM_ALL)
+			lane->more = true;
+		lane->room = kind == CLAIM_URGENT || !lane->more ? 0 : lane_room(lane);
+		if (lane->room == 0 && urgent != urgent_seen && lane->settle_failures == 0)
+			lane->room = -URGENT_MAX;
+		lane->got = 0;
+		lane->asked = false;
 	}
+	claim_turn++;
 
 	if (!crm_worker_run("claim", *crm_worker->claim_timeout_ms, claim_work, &claimed, &failure))
 	{
@@ -531,12 +614,19 @@ claim(int64 now)
 		crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, "");
 	claim_failures = 0;
 	claimed_at = crm_worker_ms();
+	if (claimed.asked > 0)
+		ask_us += ((crm_worker_us() - start_us) / claimed.asked - ask_us) / 8;
 	/* something is due and cannot be given: ask ever more seldom */
 	empty_claims = claimed.count > 0 || wakes != wakes_seen ? 0 : empty_claims + 1;
 	claim_at = claimed_at + Min(Max(claimed.wait_ms, empty_claims > 0 ?
 									Min(10 << Min(empty_claims, 10), 1000) : 0),
 								*crm_worker->fallback_ms);
-	wakes_seen = mode_wakes = wakes;
+	if (kind == CLAIM_ALL)
+		wakes_seen = wakes;
+	if (kind != CLAIM_URGENT)
+		claim_cut = claimed.cut;
+	urgent_seen = urgent;
+	mode_wakes = wakes;
 	mode_asked_at = claimed_at;
 	mode_known = true;
 	if (waiting > 0 && claimed.mode_after < held_mode)
@@ -548,12 +638,34 @@ claim(int64 now)
 		CrmTransfer *t = dlist_container(CrmTransfer, node, iter.cur);
 
 		dlist_delete(iter.cur);
-		dlist_push_tail(&t->lane->waiting, &t->node);
+		if (t->lane->room >= 0)
+			dlist_push_tail(&t->lane->waiting, &t->node);
+		else
+		{
+			/* behind those of this claim, before all others */
+			if (t->lane->urgent_last == NULL)
+				dlist_push_head(&t->lane->waiting, &t->node);
+			else
+				dlist_insert_after(t->lane->urgent_last, &t->node);
+			t->lane->urgent_last = &t->node;
+		}
 		t->lane->waiting_count++;
 		waiting++;
 	}
 	for (int i = 0; i < lane_count; i++)
-		lane_list[i]->more = lane_list[i]->got >= lane_list[i]->room;
+	{
+		CrmLane    *lane = lane_list[i];
+
+		lane->urgent_last = NULL;
+		/* one that was passed over although there was time has nothing, or may not be asked */
+		if (lane->room > 0 && (lane->asked || !claimed.cut))
+			lane->more = lane->got >= lane->room;
+		if (lane->got > 0)
+		{
+			lane->filled = lane->waiting_count + lane->running;
+			lane->filled_us = crm_worker_us();
+		}
+	}
 }
 
 /*
@@ -591,29 +703,48 @@ claim_requests(Claim *claimed, CrmLane *lane, ArrayType *requests)
 	array_free_iterator(each);
 }
 
+static int
+asked_earlier(const void *a, const void *b)
+{
+	const CrmLane *one = *(CrmLane *const *) a;
+	const CrmLane *two = *(CrmLane *const *) b;
+
+	if (one->asked_turn != two->asked_turn)
+		return one->asked_turn < two->asked_turn ? -1 : 1;
+	return one->integration < two->integration ? -1 : 1;
+}
+
 static void
 claim_work(void *arg)
 {
 	Claim	   *claimed = arg;
-	Oid			types[] = {INT8OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID};
-	Datum		values[4];
+	Oid			types[] = {INT8OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID, INT4OID};
+	Datum		values[5];
+	CrmLane   **order = palloc(Max(lane_count, 1) * sizeof(CrmLane *));
 	Datum	   *ids = palloc(Max(lane_count, 1) * sizeof(Datum));
 	Datum	   *rooms = palloc(Max(lane_count, 1) * sizeof(Datum));
 	SPITupleTable *table;
 
+	/* who waited longest is asked first */
+	if (lane_count > 0)
+	{
+		memcpy(order, lane_list, lane_count * sizeof(CrmLane *));
+		qsort(order, lane_count, sizeof(CrmLane *), asked_earlier);
+	}
 	for (int i = 0; i < lane_count; i++)
 	{
-		ids[i] = Int64GetDatum(lane_list[i]->integration);
-		rooms[i] = Int32GetDatum(lane_list[i]->room);
+		ids[i] = Int64GetDatum(order[i]->integration);
+		rooms[i] = Int32GetDatum(order[i]->room);
 	}
 	claimed->mode = crm_worker->mode();
 	values[0] = Int64GetDatum(generation);
 	values[1] = Int32GetDatum(FIRST_CLAIM);
 	values[2] = PointerGetDatum(construct_array(ids, lane_count, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	values[3] = PointerGetDatum(construct_array(rooms, lane_count, INT4OID, 4, true, TYPALIGN_INT));
+	values[4] = Int32GetDatum(CLAIM_MS);
 	(void) crm_plan_run(&claim_plan,
 						"SELECT integration_id, requests, max_in_flight, max_reply_bytes, options"
-						" FROM crm.courier_claim($1, $2, $3, $4)", 4, types, values);
+						" FROM crm.courier_claim($1, $2, $3, $4, $5)", 5, types, values);
 	table = SPI_tuptable;
 
 	for (uint64 row = 0; row < table->numvals; row++)
@@ -623,11 +754,19 @@ claim_work(void *arg)
 		CrmLane    *lane;
 
 		heap_deform_tuple(table->vals[row], table->tupdesc, columns, nulls);
+		if (nulls[0] && nulls[1])
+		{
+			claimed->cut = true;
+			continue;
+		}
 		if (nulls[0] || nulls[1])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("crm.courier_claim gave a row without integration or requests")));
 		lane = lane_of(DatumGetInt64(columns[0]));
+		lane->asked = true;
+		lane->asked_turn = claim_turn;
+		claimed->asked++;
 		lane->max_in_flight = nulls[2] ? 1 : Max(1, DatumGetInt32(columns[2]));
 		lane->max_reply_bytes = nulls[3] ? 1024 * 1024 : Max(1024, DatumGetInt32(columns[3]));
 		lane_options(lane, nulls[4] ? NULL : DatumGetJsonbP(columns[4]));
@@ -639,7 +778,7 @@ claim_work(void *arg)
 	claimed->mode_after = crm_worker->mode();
 	claimed->mode = Max(claimed->mode, claimed->mode_after);
 
-	claimed->wait_ms = ask_wait();
+	claimed->wait_ms = ask_wait_soon();
 	CRM_STOP("claim: before commit");
 }
 
@@ -660,6 +799,17 @@ ask_wait(void)
 	wait_until = wait_asked_at +
 		(isnull ? WAIT_MAX_MS : Max(0, Min(DatumGetInt32(wait), WAIT_MAX_MS)));
 	return (int) (wait_until - wait_asked_at);
+}
+
+/*
+ * The same, but while much waits to be sent it is asked now and then only.
+ */
+static int
+ask_wait_soon(void)
+{
+	if (waiting == 0 || crm_worker_ms() >= wait_asked_at + ASK_LOADED_MS)
+		return ask_wait();
+	return (int) Max(0, wait_until - crm_worker_ms());
 }
 
 /* ---- the mode ------------------------------------------------------------- */
@@ -807,6 +957,8 @@ settle_due(int64 now)
 	if (ready == 0)
 		return first < 0 ? WAIT_MAX_MS : (long) (first - now);
 	linger = waiting > 0 ? LINGER_LOADED_MS : LINGER_MS;
+	if (done_lanes > 1)
+		linger = Max(linger, (int) Min(ASK_SHARE * done_lanes * settle_us / 1000, SETTLE_PAUSE_MS));
 	if (ready >= BATCH || done_bytes >= BATCH_BYTES || running + waiting == 0 ||
 		now >= done_since + linger)
 		return 0;
@@ -827,8 +979,8 @@ forget_done(CrmTransfer *t)
 }
 
 /*
- * One batch over all lanes that are not paused.  If it fails, each lane by
- * itself.
+ * One batch over the lanes that are not paused, in turn.  If it fails, each
+ * lane by itself.
  */
 static void
 settle(int64 now)
@@ -838,11 +990,16 @@ settle(int64 now)
 	int			count = 0;
 	int			lanes_in = 0;
 	size_t		bytes = 0;
+	int64		start_us = crm_worker_us();
+	bool		left = false;
 	CrmLane    *only = NULL;
 
-	for (int i = 0; i < lane_count && count < BATCH && bytes < BATCH_BYTES; i++)
+	done_lanes = 0;
+	for (int i = 0; i < lane_count; i++)
+		done_lanes += lane_list[i]->done_count > 0;
+	for (int i = 0; i < lane_count && count < BATCH && bytes < BATCH_BYTES && lanes_in < SETTLE_LANES; i++)
 	{
-		CrmLane    *lane = lane_list[i];
+		CrmLane    *lane = lane_list[next_settle++ % lane_count];
 		dlist_iter	iter;
 
 		if (lane->done_count == 0 || lane->settle_not_before > now || lane->settle_singly)
@@ -865,6 +1022,8 @@ settle(int64 now)
 			settle_lane(only, now);
 		else if (settle_batch(transfers, count, &failure))
 		{
+			settle_us += ((crm_worker_us() - start_us) / lanes_in - settle_us) / 8;
+			left = lanes_in >= SETTLE_LANES || count >= BATCH || bytes >= BATCH_BYTES;
 			for (int i = 0; i < count; i++)
 			{
 				transfers[i]->lane->settle_failures = 0;
@@ -893,7 +1052,9 @@ settle(int64 now)
 			settle_lane(lane_list[i], now);
 		}
 	}
-	done_since = crm_worker_ms();
+	/* the lanes that had no place in it are not kept waiting */
+	if (!left)
+		done_since = crm_worker_ms();
 }
 
 /*
@@ -1046,11 +1207,7 @@ settle_work(void *arg)
 		(void) crm_plan_run(&settle_plan, "SELECT crm.courier_settle($1, $2, $3)", 3, types, values);
 	}
 
-	/* while much waits to be sent, claims ask often enough */
-	if (waiting > 0 && crm_worker_ms() < wait_asked_at + ASK_LOADED_MS)
-		batch->wait_ms = (int) Max(0, wait_until - crm_worker_ms());
-	else
-		batch->wait_ms = ask_wait();
+	batch->wait_ms = ask_wait_soon();
 	CRM_STOP("settle: before commit");
 }
 

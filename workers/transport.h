@@ -69,15 +69,20 @@ typedef struct CrmLane
 
 	dlist_head	waiting;
 	int			waiting_count;
+	dlist_node *urgent_last;	/* in a claim: the last urgent one that was put in front */
 	int			running;
 	dlist_head	done;
 	int			done_count;
 
 	int			window;			/* requests that it may hold */
-	int			room;			/* asked for in the last claim */
+	int			room;			/* asked for in the last claim; below 0: of urgent ones only */
 	int			got;			/* and given */
+	bool		asked;			/* whether the last claim came to it */
+	uint64		asked_turn;		/* the last claim that did */
 	bool		more;			/* it may have more to give */
 	int64		mean_us;		/* of a request's time on the way, moving */
+	int64		filled_us;		/* when it was last given any */
+	int			filled;			/* how many it held then */
 	int			settle_failures;	/* in a row, transient */
 	int64		settle_not_before;	/* ms */
 	bool		settle_singly;	/* find the culprit */

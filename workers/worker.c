@@ -243,6 +243,8 @@ worker_settings(void)
 		{"jit", "off"},
 		{"application_name", ""},
 		{"max_parallel_workers_per_gather", "0"},
+		/* small statements, run again and again: to plan each anew costs more than it runs */
+		{"plan_cache_mode", "force_generic_plan"},
 		/* plans hold what they were made for: passwords, letters */
 		{"auto_explain.log_min_duration", "-1"},
 		{"debug_print_parse", "off"},

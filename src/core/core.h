@@ -33,6 +33,7 @@ extern void crm_clock_at_end(bool committed);
 
 /* wake.c */
 extern void crm_wake(void);
+extern bool crm_urgent_only(void);
 extern void crm_poke_launcher_at_commit(void);
 extern void crm_wake_init(void);
 

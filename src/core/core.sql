@@ -37,9 +37,13 @@ CREATE OR REPLACE FUNCTION crm.monotonic_ms() RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_monotonic_ms_sql';
 COMMENT ON FUNCTION crm.monotonic_ms() IS 'Milliseconds since the machine''s start, by a clock that nobody sets: for time-outs, back-off and poll intervals.';
 
-CREATE OR REPLACE FUNCTION crm.wake() RETURNS void
+CREATE OR REPLACE FUNCTION crm.wake(urgent boolean DEFAULT false) RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_wake_sql';
-COMMENT ON FUNCTION crm.wake() IS 'Wakes this database''s couriers once this transaction commits; a rollback, of a savepoint too, takes it back.';
+COMMENT ON FUNCTION crm.wake(boolean) IS 'Wakes this database''s couriers once this transaction commits; a rollback, of a savepoint too, takes it back. urgent: what was queued goes before all other.';
+
+CREATE OR REPLACE FUNCTION crm.urgent_only(on_ boolean) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_urgent_only_sql';
+COMMENT ON FUNCTION crm.urgent_only(boolean) IS 'Until it is switched off again, or the transaction ends, the queue gives this process only what goes before all other. For crm.courier_claim().';
 
 CREATE OR REPLACE FUNCTION crm.poke_launcher() RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_poke_launcher_sql';

@@ -108,6 +108,7 @@ crm_slots_startup(void)
 		{
 			crm_shared->slot[i].procno = -1;
 			pg_atomic_init_u32(&crm_shared->slot[i].wakes, 0);
+			pg_atomic_init_u32(&crm_shared->slot[i].urgent, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -118,7 +119,7 @@ crm_slots_startup(void)
  * call-back, so it takes no lock and can raise nothing.
  */
 void
-crm_slots_wake(Oid database)
+crm_slots_wake(Oid database, bool urgent)
 {
 	if (crm_shared == NULL || !OidIsValid(database))
 		return;
@@ -129,7 +130,9 @@ crm_slots_wake(Oid database)
 
 		if (slot->database != database || slot->kind != CRM_WORKER_COURIER)
 			continue;
-		/* the counter first: who sees the latch must see that it was a commit */
+		/* the counters first: who sees the latch must see that it was a commit */
+		if (urgent)
+			pg_atomic_fetch_add_u32(&slot->urgent, 1);
 		pg_atomic_fetch_add_u32(&slot->wakes, 1);
 		slots_set_latch(slot->procno);
 	}

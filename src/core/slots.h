@@ -85,6 +85,7 @@ typedef struct CrmWorkerSlot
 	int			failures;		/* launcher: starts in a row that failed */
 	int			in_flight;		/* unlocked */
 	pg_atomic_uint32 wakes;		/* atomic: commits that queued work */
+	pg_atomic_uint32 urgent;	/* atomic: those of them whose work goes before all other */
 	char		setting[CRM_SETTING_LEN];	/* listener: address:port; courier: of how many it is
 											 * one, and the database's crm.mode */
 	char		detail[CRM_DETAIL_LEN];
@@ -137,7 +138,7 @@ extern void crm_slots_startup(void);
 extern void crm_utility_init(void);
 
 /* called by wake.c at commit; never throws */
-extern void crm_slots_wake(Oid database);
+extern void crm_slots_wake(Oid database, bool urgent);
 extern void crm_slots_poke_launcher(void);
 
 /* called by utility.c */

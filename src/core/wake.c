@@ -10,6 +10,11 @@
  * runs in a session that knows nothing of it, and the couriers' fall-back
  * interval covers that case.
  *
+ * crm.wake(true) says that the work goes before all other: the courier then
+ * asks for such work even where an integration has enough to do.  While it
+ * asks so, crm.urgent_only(true) tells the queue to give nothing else; the
+ * end of the transaction takes that back.
+ *
  * The call-backs run where an error would be a PANIC or a broken commit:
  * they must never throw, allocate or take a heavyweight lock.
  *
@@ -32,10 +37,13 @@ typedef struct Wish
 } Wish;
 
 static Wish wake_wish = {0};
+static Wish urgent_wish = {0};
 static Wish poke_wish = {0};
+static bool urgent_only = false;
 
 PG_FUNCTION_INFO_V1(crm_wake_sql);
 PG_FUNCTION_INFO_V1(crm_poke_launcher_sql);
+PG_FUNCTION_INFO_V1(crm_urgent_only_sql);
 
 static void
 wish(Wish *w)
@@ -79,7 +87,7 @@ at_xact_event(XactEvent event, void *arg)
 			if (wake_wish.level > 0)
 			{
 				CRM_STOP("queue: after commit, before the latch");
-				crm_slots_wake(MyDatabaseId);
+				crm_slots_wake(MyDatabaseId, urgent_wish.level > 0);
 				CRM_STOP("queue: after the latch");
 			}
 			if (poke_wish.level > 0)
@@ -93,7 +101,9 @@ at_xact_event(XactEvent event, void *arg)
 			return;
 	}
 	wake_wish.level = 0;
+	urgent_wish.level = 0;
 	poke_wish.level = 0;
+	urgent_only = false;
 }
 
 static void
@@ -104,6 +114,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	wish_at_subend(&wake_wish, level, event == SUBXACT_EVENT_COMMIT_SUB);
+	wish_at_subend(&urgent_wish, level, event == SUBXACT_EVENT_COMMIT_SUB);
 	wish_at_subend(&poke_wish, level, event == SUBXACT_EVENT_COMMIT_SUB);
 }
 
@@ -118,6 +129,21 @@ Datum
 crm_wake_sql(PG_FUNCTION_ARGS)
 {
 	crm_wake();
+	if (PG_GETARG_BOOL(0))
+		wish(&urgent_wish);
+	PG_RETURN_VOID();
+}
+
+bool
+crm_urgent_only(void)
+{
+	return urgent_only;
+}
+
+Datum
+crm_urgent_only_sql(PG_FUNCTION_ARGS)
+{
+	urgent_only = PG_GETARG_BOOL(0);
 	PG_RETURN_VOID();
 }
 

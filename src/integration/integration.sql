@@ -741,7 +741,8 @@ CREATE OR REPLACE FUNCTION crm.egress_count(integration_id bigint, channel text,
 $$;
 COMMENT ON FUNCTION crm.egress_count(bigint, text, crm.request[]) IS 'Adds requests that are no messages to crm.egress_hour: all of a kind without a channel; of one with a channel those whose context names another op than send.';
 
-CREATE OR REPLACE FUNCTION crm.courier_claim(generation bigint, capacity integer, held_ids bigint[] DEFAULT '{}', rooms integer[] DEFAULT '{}')
+CREATE OR REPLACE FUNCTION crm.courier_claim(generation bigint, capacity integer, held_ids bigint[] DEFAULT '{}', rooms integer[] DEFAULT '{}',
+	limit_ms integer DEFAULT NULL)
 	RETURNS TABLE (integration_id bigint, requests crm.request[], max_in_flight integer, max_reply_bytes integer, options jsonb)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -756,6 +757,8 @@ DECLARE
 	words    text;
 	hint     text;
 	limit_   integer;
+	urgent   boolean;
+	number   integer := 0;
 BEGIN
 	IF coalesce($2, 0) < 1 OR crm.mode() = 'off' THEN
 		RETURN;
@@ -778,16 +781,26 @@ BEGIN
 
 	FOR i IN
 		SELECT n.id, n.name, n.max_in_flight, n.max_reply_bytes, n.poll_ms, k.channel, k.next_function,
-			s.outstanding, s.failures, k.defaults || n.settings AS settings
+			s.outstanding, s.failures, k.defaults || n.settings AS settings, array_position($3, n.id) AS place
 		FROM crm.lease l
 		JOIN crm.integration n ON n.id = l.integration_id AND n.enabled
 		JOIN crm.integration_kind k ON k.kind = n.kind AND k.next_function IS NOT NULL
 		JOIN crm.integration_state s ON s.integration_id = n.id
 		WHERE l.generation = $1 AND s.hold_ms <= now_ms
 			AND (k.channel IS NOT NULL OR coalesce(s.due_ms, CASE WHEN n.poll_ms IS NOT NULL THEN 0 END) <= now_ms)
-		ORDER BY s.claimed_ms NULLS FIRST, n.id
+		ORDER BY place NULLS FIRST, s.claimed_ms NULLS FIRST, n.id
 	LOOP
-		allowed := coalesce(($4)[array_position($3, i.id)], $2);
+		-- a transaction that lasts holds up every settle; who was not asked comes first the next time
+		IF number > 0 AND crm.monotonic_ms() - now_ms > $5 THEN
+			integration_id := NULL;
+			requests := NULL;
+			RETURN NEXT;
+			EXIT;
+		END IF;
+		allowed := coalesce(($4)[i.place], $2);
+		urgent := allowed < 0;
+		CONTINUE WHEN urgent AND i.channel IS NULL;
+		allowed := abs(allowed);
 		IF i.failures > 2 AND i.channel IS NOT NULL THEN
 			allowed := least(allowed, 1 - i.outstanding); -- a service that failed is tried with one request first
 		END IF;
@@ -798,6 +811,10 @@ BEGIN
 			allowed := least(allowed, limit_, i.max_in_flight - i.outstanding);
 		END IF;
 		CONTINUE WHEN allowed < 1;
+		number := number + 1;
+		IF urgent THEN
+			PERFORM crm.urgent_only(true);
+		END IF;
 		BEGIN
 			got := coalesce(crm.call_next(i.next_function, i.id, allowed, 5000), '{}');
 			-- one look at them: bodies may be large
@@ -810,11 +827,15 @@ BEGIN
 		EXCEPTION WHEN query_canceled OR assert_failure OR others THEN
 			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, words = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
 			words := words || coalesce(' (' || nullif(hint, '') || ')', '');
+			PERFORM crm.urgent_only(false);
 			PERFORM crm.integration_failed(i.id, CASE WHEN strpos(words, i.next_function) = 1 THEN '' ELSE i.next_function || ': ' END || words);
 			UPDATE crm.integration_state s SET judged = false WHERE s.integration_id = i.id;
 			PERFORM crm.reject(i.id, i.next_function, words, state);
 			CONTINUE;
 		END;
+		IF urgent THEN
+			PERFORM crm.urgent_only(false);
+		END IF;
 		IF limit_ IS NOT NULL THEN
 			PERFORM crm.rate_took(i.id, i.settings, allowed, seen.number, seen.sends);
 		END IF;
@@ -833,13 +854,13 @@ BEGIN
 		IF seen.number > seen.sends OR i.channel IS NULL AND seen.number > 0 THEN
 			PERFORM crm.egress_count(i.id, i.channel, got);
 		END IF;
-		IF seen.number > 0 THEN
+		IF seen.number > 0 OR $5 IS NOT NULL THEN
 			RETURN QUERY VALUES (i.id, got, i.max_in_flight, i.max_reply_bytes, i.settings);
 		END IF;
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.courier_claim(bigint, integer, bigint[], integer[]) IS 'What the courier sends next, a row an integration: asks each kind that carries a channel or whose poll is due for at most capacity requests; integrations in held_ids, of which the courier still holds some, for at most the number in rooms (0 = none). An error of a kind puts that integration alone into back-off. options are the integration''s settings over the kind''s defaults. No row while the mode is off.';
+COMMENT ON FUNCTION crm.courier_claim(bigint, integer, bigint[], integer[], integer) IS 'What the courier sends next, a row an integration: asks each kind that carries a channel or whose poll is due for at most capacity requests; then those in held_ids, in that order, for at most the number in rooms (0 = not asked, -N = N of what goes before all other). With limit_ms each that was asked has a row, though it be without requests; none is asked later than that many milliseconds after the beginning, and a row without integration then says that some may be left. An error of a kind puts that integration alone into back-off. options are the integration''s settings over the kind''s defaults. No row while the mode is off.';
 
 CREATE OR REPLACE FUNCTION crm.courier_wait(generation bigint) RETURNS integer
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

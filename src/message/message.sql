@@ -669,6 +669,9 @@ BEGIN
 			UNION ALL
 			SELECT r.id, r.version, h.id, NULL, 'loop', 'eight events and messages have caused one another'
 			FROM hit h WHERE h.depth >= 8;
+			IF r.priority = 2 THEN
+				PERFORM crm.wake(true);
+			END IF;
 		EXCEPTION
 			WHEN transaction_rollback OR insufficient_resources OR operator_intervention OR system_error THEN
 				RAISE;
@@ -845,6 +848,8 @@ BEGIN
 		VALUES (id, 'expired', format('the hour at which it may go, %s, is after its end, %s', starts, ends));
 	ELSIF starts > crm.now() THEN
 		INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at) VALUES (id, carrier.id, priority, starts);
+	ELSIF priority = 2 THEN
+		PERFORM crm.wake(true);
 	END IF;
 	IF fallback IS NOT NULL AND (ends IS NULL OR starts < ends) THEN
 		INSERT INTO crm.message_fallback (message_id, steps) VALUES (id, fallback);

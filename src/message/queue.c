@@ -305,6 +305,8 @@ crm_message_queue_pick(PG_FUNCTION_ARGS)
 	SPI_connect();
 	queue = queue_of(integration);
 	take_lane(queue, 2, capacity, &pick);
+	if (crm_urgent_only())
+		capacity = pick.count;
 	if (pick.count < capacity)
 		take_retries(queue, capacity, &pick);
 	if (pick.count < capacity)
