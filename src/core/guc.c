@@ -34,6 +34,13 @@ int			crm_guc_fallback_ms = 10000;
 /* upper bound of what may leave; crm.activate() decides below it */
 int			crm_guc_mode = CRM_LIVE;
 
+/*
+ * what links given to people outside begin with: where a proxy that speaks TLS
+ * hands on to the listener.  crm.link_base() reads it, from ALTER DATABASE
+ * first; only superusers set it, since a link of ours must not lead elsewhere.
+ */
+static char *guc_public_url = NULL;
+
 /* the plant's time zone */
 char	   *crm_guc_time_zone = NULL;
 
@@ -55,6 +62,28 @@ check_time_zone(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
 	GUC_check_errhint("SELECT name FROM pg_timezone_names lists the known ones.");
+	return false;
+}
+
+/* An address that a path can follow: http or https, a host, no query. */
+static bool
+check_public_url(char **newval, void **extra, GucSource source)
+{
+	const char *at = *newval;
+
+	if (*at == '\0')
+		return true;
+	if (strncmp(at, "https://", 8) == 0)
+		at += 8;
+	else if (strncmp(at, "http://", 7) == 0)
+		at += 7;
+	else
+		at = "";
+	if (*at != '\0' && *at != '/' && *at != ':' && strlen(*newval) <= 500 &&
+		strspn(at, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/[]%") == strlen(at))
+		return true;
+	GUC_check_errdetail("\"%s\" is no address that links can begin with.", *newval);
+	GUC_check_errhint("Give http:// or https:// with a host and perhaps a path, without query and user: https://crm.example.com");
 	return false;
 }
 
@@ -108,6 +137,14 @@ crm_guc_init(void)
 							 CRM_LIVE, mode_options,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomStringVariable("crm.public_url",
+							   "What links given to people outside begin with.",
+							   "Address of the proxy before the listener; empty: the listener's own address.",
+							   &guc_public_url,
+							   "",
+							   PGC_SUSET, 0,
+							   check_public_url, NULL, NULL);
 
 	DefineCustomStringVariable("crm.time_zone",
 							   "Zone of the plant.",

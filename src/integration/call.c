@@ -71,6 +71,8 @@ static const KindRole kind_roles[] = {
 	{"judge", "%s(integration_id bigint, reply crm.reply) RETURNS text",
 	{INT8OID, InvalidOid}, "reply", false, 2, TEXTOID, NULL, false},
 	{"route", "%s(integration_id bigint, request crm.http_request) RETURNS crm.http_response",
+	{INT8OID, InvalidOid}, "http_request", false, 2, InvalidOid, "http_response", false},
+	{"link", "%s(link_id bigint, request crm.http_request) RETURNS crm.http_response",
 	{INT8OID, InvalidOid}, "http_request", false, 2, InvalidOid, "http_response", false}
 };
 
@@ -111,6 +113,7 @@ PG_FUNCTION_INFO_V1(crm_integration_call_take);
 PG_FUNCTION_INFO_V1(crm_integration_call_test);
 PG_FUNCTION_INFO_V1(crm_integration_call_judge);
 PG_FUNCTION_INFO_V1(crm_integration_call_route);
+PG_FUNCTION_INFO_V1(crm_integration_call_link);
 
 bool
 crm_kind_call(int64 *integration_id)
@@ -178,6 +181,12 @@ crm_integration_call_route(PG_FUNCTION_ARGS)
 	return guarded_call(fcinfo, "route", PG_GETARG_DATUM(2));
 }
 
+Datum
+crm_integration_call_link(PG_FUNCTION_ARGS)
+{
+	return guarded_call(fcinfo, "link", PG_GETARG_DATUM(2));
+}
+
 static const KindRole *
 role_of(const char *name)
 {
@@ -187,7 +196,7 @@ role_of(const char *name)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("unknown role of a function: \"%s\"", name),
-			errhint("Use next, take, test, judge or route."));
+			errhint("Use next, take, test, judge, route or link."));
 }
 
 /* A type of schema crm, or the array of it. */
@@ -319,7 +328,7 @@ call_timeout_handler(void)
 
 /*
  * The common frame of all calls: arguments are (function text,
- * integration_id bigint, [second,] limit_ms integer).
+ * integration_id or link_id bigint, [second,] limit_ms integer).
  */
 static Datum
 guarded_call(FunctionCallInfo fcinfo, const char *role_name, Datum second)
@@ -341,7 +350,8 @@ guarded_call(FunctionCallInfo fcinfo, const char *role_name, Datum second)
 		call_timeout = RegisterTimeout(USER_TIMEOUT, call_timeout_handler);
 
 	GetUserIdAndSecContext(&user, &context);
-	call.integration_id = integration_id;
+	/* the number of a link is no integration's: none is the function's own */
+	call.integration_id = strcmp(role_name, "link") == 0 ? 0 : integration_id;
 	call.timed_out = false;
 	call.outer = current_call;
 
