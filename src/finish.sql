@@ -233,6 +233,12 @@ BEGIN
 			('function', 'crm.outbox_status',               'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.outbox_price',                'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.sms_segments',                'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_courier, crm_integrator'),
+			('table',    'crm.schedule',                    'SELECT',                      'crm_head, crm_director'),
+			('table',    'crm.schedule_run',                'SELECT',                      'crm_head, crm_director'),
+			('table',    'crm.schedule_action',             'SELECT',                      'crm_head, crm_director'),
+			('function', 'crm.add_schedule',                'EXECUTE',                     'crm_head, crm_director'),
+			('function', 'crm.switch_schedule',             'EXECUTE',                     'crm_head, crm_director'),
+			('function', 'crm.rrule_%',                     'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_courier, crm_integrator'),
 			('function', 'crm.inn_valid',                   'EXECUTE',                     'crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader')
 		) AS v(kind, pattern, rights, roles)
 	LOOP

@@ -69,6 +69,9 @@
 #define LEAVE_LIMIT_MS	1000	/* of a settle when the database is about to go */
 #define IDLE_LIMIT_MS	10000
 #define IDLE_EVERY_MS	10000
+#define DUE_LIMIT_MS	10000
+#define DUE_BREATH_MS	20
+#define DUE_EVERY_MS	500		/* what a commit made due waits no longer */
 #define IDLE_OVERDUE_MS 60000	/* housekeeping waits no longer for a quiet moment */
 #define WAIT_MAX_MS		60000
 #define ASK_LOADED_MS	100
@@ -161,6 +164,9 @@ static int64 mode_asked_at = 0; /* ms */
 static bool mode_known = true;
 static bool draining = false;	/* the mode was lowered: nothing more is started */
 static int64 idle_at = 0;
+static int64 due_at = 0;		/* ms: when something falls due by the business clock */
+static int64 due_asked_at = 0;
+static uint32 due_wakes;
 
 static SPIPlanPtr start_plan = NULL;
 static SPIPlanPtr claim_plan = NULL;
@@ -168,6 +174,7 @@ static SPIPlanPtr wait_plan = NULL;
 static SPIPlanPtr settle_plan = NULL;
 static SPIPlanPtr reject_plan = NULL;
 static SPIPlanPtr idle_plan = NULL;
+static SPIPlanPtr due_plan = NULL;
 
 static void start_work(void *arg);
 static bool memory_left(void);
@@ -182,6 +189,9 @@ static bool mode_due(int64 now);
 static void ask_mode(void);
 static void ask_mode_work(void *arg);
 static void start_waiting(void);
+static int64 due_when(void);
+static void ask_due(void);
+static void due_work(void *arg);
 static void collect(void);
 static void finished(CrmTransfer *transfer);
 static void serve_arrived(void);
@@ -326,6 +336,13 @@ crm_courier_main(Datum main_arg)
 			idle_at = crm_worker_ms() + IDLE_EVERY_MS;
 		}
 
+		/* and looks at its clock */
+		if (crm_worker_slot->number == 0 && leaving == 0 && now >= due_when())
+		{
+			ask_due();
+			serve_arrived();
+		}
+
 		crm_transfer_kick();
 		collect();
 
@@ -345,7 +362,10 @@ crm_courier_main(Datum main_arg)
 				pg_atomic_read_u32(&crm_worker_slot->wakes) != wakes_seen)
 				timeout = Min(timeout, Max(claimed_at + CROWDED_CLAIM_MS - now, 1));
 			if (crm_worker_slot->number == 0)
+			{
 				timeout = Min(timeout, Max(idle_at - now + (waiting + done > 0 ? IDLE_OVERDUE_MS : 0), 0));
+				timeout = Min(timeout, Max(due_when() - now, 0));
+			}
 		}
 		if (done > 0)
 			timeout = Min(timeout, settle_due(now));
@@ -1228,6 +1248,49 @@ reject_work(void *arg)
 	values[3] = CStringGetTextDatum(rejection->failure->message);
 	(void) crm_plan_run(&reject_plan, "SELECT crm.courier_reject($1, $2, $3, $4)", 4, types, values);
 	CRM_STOP("reject: before commit");
+}
+
+/*
+ * When crm.courier_due() is asked next: at the time that it said, and soon
+ * after a commit, which may have brought something that is due earlier.
+ */
+static int64
+due_when(void)
+{
+	if (pg_atomic_read_u32(&crm_worker_slot->wakes) != due_wakes)
+		return Min(due_at, due_asked_at + DUE_EVERY_MS);
+	return due_at;
+}
+
+static void
+ask_due(void)
+{
+	CrmFailure	failure;
+	int			wait_ms = IDLE_EVERY_MS;
+
+	due_wakes = pg_atomic_read_u32(&crm_worker_slot->wakes);
+	if (!crm_worker_run("due", DUE_LIMIT_MS, due_work, &wait_ms, &failure))
+		wait_ms = RETRY_LOCK_MS;
+	CRM_STOP("due: after commit");
+	due_asked_at = crm_worker_ms();
+	/* never without a breath, whatever a hook says */
+	due_at = due_asked_at + Max(wait_ms, DUE_BREATH_MS);
+}
+
+static void
+due_work(void *arg)
+{
+	int		   *wait_ms = arg;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(generation)};
+	bool		isnull = true;
+	Datum		wait = (Datum) 0;
+
+	if (crm_plan_run(&due_plan, "SELECT crm.courier_due($1)", 1, types, values) == 1)
+		wait = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		*wait_ms = DatumGetInt32(wait);
+	CRM_STOP("due: before commit");
 }
 
 static void

@@ -59,6 +59,7 @@ typedef struct KindRole
 	Oid			result_builtin;
 	const char *result_own;
 	bool		result_set;
+	bool		of_nobody;		/* its first argument is no integration: it sees no secrets */
 } KindRole;
 
 static const KindRole kind_roles[] = {
@@ -72,8 +73,10 @@ static const KindRole kind_roles[] = {
 	{INT8OID, InvalidOid}, "reply", false, 2, TEXTOID, NULL, false},
 	{"route", "%s(integration_id bigint, request crm.http_request) RETURNS crm.http_response",
 	{INT8OID, InvalidOid}, "http_request", false, 2, InvalidOid, "http_response", false},
+	{"schedule", "%s(schedule_id bigint, planned_at timestamptz) RETURNS void",
+	{INT8OID, TIMESTAMPTZOID}, NULL, false, 2, VOIDOID, NULL, false, true},
 	{"link", "%s(link_id bigint, request crm.http_request) RETURNS crm.http_response",
-	{INT8OID, InvalidOid}, "http_request", false, 2, InvalidOid, "http_response", false}
+	{INT8OID, InvalidOid}, "http_request", false, 2, InvalidOid, "http_response", false, true}
 };
 
 /* A function that was found and checked. */
@@ -113,6 +116,7 @@ PG_FUNCTION_INFO_V1(crm_integration_call_take);
 PG_FUNCTION_INFO_V1(crm_integration_call_test);
 PG_FUNCTION_INFO_V1(crm_integration_call_judge);
 PG_FUNCTION_INFO_V1(crm_integration_call_route);
+PG_FUNCTION_INFO_V1(crm_integration_call_schedule);
 PG_FUNCTION_INFO_V1(crm_integration_call_link);
 
 bool
@@ -182,6 +186,13 @@ crm_integration_call_route(PG_FUNCTION_ARGS)
 }
 
 Datum
+crm_integration_call_schedule(PG_FUNCTION_ARGS)
+{
+	(void) guarded_call(fcinfo, "schedule", PG_GETARG_DATUM(2));
+	PG_RETURN_VOID();
+}
+
+Datum
 crm_integration_call_link(PG_FUNCTION_ARGS)
 {
 	return guarded_call(fcinfo, "link", PG_GETARG_DATUM(2));
@@ -196,7 +207,7 @@ role_of(const char *name)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("unknown role of a function: \"%s\"", name),
-			errhint("Use next, take, test, judge, route or link."));
+			errhint("Use next, take, test, judge, route, link or schedule."));
 }
 
 /* A type of schema crm, or the array of it. */
@@ -350,8 +361,7 @@ guarded_call(FunctionCallInfo fcinfo, const char *role_name, Datum second)
 		call_timeout = RegisterTimeout(USER_TIMEOUT, call_timeout_handler);
 
 	GetUserIdAndSecContext(&user, &context);
-	/* the number of a link is no integration's: none is the function's own */
-	call.integration_id = strcmp(role_name, "link") == 0 ? 0 : integration_id;
+	call.integration_id = f.role->of_nobody ? 0 : integration_id;
 	call.timed_out = false;
 	call.outer = current_call;
 

@@ -12,7 +12,7 @@ COMMENT ON FUNCTION crm.in_script() IS 'True while CREATE EXTENSION or ALTER EXT
 
 CREATE OR REPLACE FUNCTION crm.check_kind_function(role text, function text) RETURNS void
 	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_integration_check_function';
-COMMENT ON FUNCTION crm.check_kind_function(text, text) IS 'Checks that schema.name is a function that can serve as next, take, test, judge or route: its arguments, its result, its owner. Errors: 42602 not a full name, 42883 no such function, 42P13 wrong result, 42501 an owner whose code couriers do not run.';
+COMMENT ON FUNCTION crm.check_kind_function(text, text) IS 'Checks that schema.name is a function that can serve as next, take, test, judge, route or schedule: its arguments, its result, its owner. Errors: 42602 not a full name, 42883 no such function, 42P13 wrong result, 42501 an owner whose code couriers do not run.';
 
 CREATE OR REPLACE FUNCTION crm.call_next(function text, integration_id bigint, capacity integer, limit_ms integer) RETURNS crm.request[]
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_integration_call_next';
@@ -33,6 +33,10 @@ COMMENT ON FUNCTION crm.call_judge(text, bigint, crm.reply, integer) IS 'Calls a
 CREATE OR REPLACE FUNCTION crm.call_route(function text, integration_id bigint, request crm.http_request, limit_ms integer) RETURNS crm.http_response
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_integration_call_route';
 COMMENT ON FUNCTION crm.call_route(text, bigint, crm.http_request, integer) IS 'Calls a route''s function, as crm.call_next does.';
+
+CREATE OR REPLACE FUNCTION crm.call_schedule(function text, schedule_id bigint, planned_at timestamptz, limit_ms integer) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_integration_call_schedule';
+COMMENT ON FUNCTION crm.call_schedule(text, bigint, timestamptz, integer) IS 'Calls the function of a schedule''s action, as crm.call_next does; it belongs to no integration and sees no secrets.';
 
 CREATE OR REPLACE FUNCTION crm.secret_file(path text) RETURNS text
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_integration_secret_file';
@@ -1004,6 +1008,46 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.courier_idle(bigint) IS 'Runs the hooks maintain f(), at most once in ten seconds; one that fails stops no other and stands in crm.rejected. Nothing in a database that nobody has activated.';
+
+CREATE OR REPLACE FUNCTION crm.courier_due(generation bigint) RETURNS integer
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hook    record;
+	state   text;
+	words   text;
+	moment  bigint;
+	now_ms  bigint;
+	nearest bigint;
+BEGIN
+	IF NOT crm.guard() OR crm.mode() = 'off' THEN
+		RETURN 10000;
+	END IF;
+	nearest := crm.monotonic_ms() + 10000;
+	FOR hook IN SELECT h.function FROM crm.hook h WHERE h.point = 'due' ORDER BY h.position LOOP
+		BEGIN
+			EXECUTE format('SELECT %s()', hook.function) INTO moment;
+			nearest := least(nearest, moment);
+		EXCEPTION WHEN others THEN
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, words = MESSAGE_TEXT;
+			nearest := least(nearest, crm.monotonic_ms() + 1000);
+			IF state NOT IN ('55P03', '40001', '40P01') THEN -- a lock that was not free is asked for again
+				PERFORM crm.reject(NULL, 'due ' || hook.function, words, state);
+			END IF;
+		END;
+	END LOOP;
+	now_ms := crm.monotonic_ms();
+	RETURN greatest(0, nearest - now_ms);
+END
+$$;
+COMMENT ON FUNCTION crm.courier_due(bigint) IS 'Runs what is due by the business clock (hooks due f() RETURNS bigint: does a bounded part of it, says when it wants to be asked next in crm.monotonic_ms, NULL for not soon) and returns the milliseconds until then, at most 10000: the clock may be moved meanwhile. Called by the first courier at that time, and soon after each commit that wakes it. One that fails stops no other and stands in crm.rejected.';
+
+CREATE OR REPLACE FUNCTION crm.due_ms(at timestamptz) RETURNS bigint
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE WHEN $1 <= crm.clock() THEN crm.monotonic_ms()
+		WHEN c.rate > 0 THEN crm.monotonic_ms() + ceil(extract(epoch FROM least($1, crm.clock() + interval '31 days') - crm.clock()) * 1000 / c.rate)::bigint + 1 END
+	FROM (SELECT coalesce((SELECT s.rate FROM crm.clock_state s), 1) AS rate) c
+$$;
+COMMENT ON FUNCTION crm.due_ms(timestamptz) IS 'A moment of the business clock, by crm.monotonic_ms(), at the pace that it has now; NULL where the clock stands still before it, and for NULL.';
 
 -- ---- hooks -----------------------------------------------------------------------------------------
 

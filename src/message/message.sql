@@ -1308,7 +1308,6 @@ SELECT crm.register_hook('ship', 'message', 'crm.ship_message');
 SELECT crm.register_hook('health', 'message', 'crm.message_health');
 SELECT crm.register_hook('selftest', 'message', 'crm.message_selftest');
 SELECT crm.register_hook('maintain', 'message', 'crm.message_maintain');
-SELECT crm.register_hook('maintain', 'chain', 'crm.chain_due');
 SELECT crm.register_hook('recover', 'message', 'crm.message_recover');
 SELECT crm.register_hook('deadline', 'message', 'crm.message_deadline');
 SELECT crm.register_hook('settle_failed', 'message', 'crm.message_settle_failed');

@@ -55,6 +55,8 @@ my @stops = (
 	# housekeeping
 	[ 'maintain: before commit', 'restart', 'none' ],
 	[ 'maintain: after commit', 'restart', 'none' ],
+	[ 'due: before commit', 'restart', 'none' ],
+	[ 'due: after commit', 'restart', 'none' ],
 	# the listener's answer to a delivery report
 	[ 'report: before commit', 'report', 'none' ],
 	[ 'report: after commit', 'report', 'none' ],
