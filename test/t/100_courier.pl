@@ -111,7 +111,7 @@ $node->safe_psql('plant', q{UPDATE crm.integration SET enabled = false WHERE nam
 $node->safe_psql('plant', q{INSERT INTO plain.queue (path, body, timeout) SELECT '/slow', 'x', 20000 FROM generate_series(1, 20)});
 sleep 0.7;
 is($node->safe_psql('plant', <<'SQL'), 't|t|t|t', 'no transaction, no snapshot, no lock, constant words');
-SELECT backend_xmin IS NULL, xact_start IS NULL, query IN ('claim', 'settle', 'maintain', 'start') AND application_name = '',
+SELECT backend_xmin IS NULL, xact_start IS NULL, query IN ('claim', 'settle', 'maintain', 'due', 'start') AND application_name = '',
 	NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid)
 FROM pg_stat_activity a WHERE backend_type = 'crm courier'
 SQL
