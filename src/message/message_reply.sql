@@ -17,8 +17,11 @@ COMMENT ON FUNCTION crm.reply_words(integer, text, bytea, boolean) IS
 
 CREATE OR REPLACE FUNCTION crm.reply_meaning(integration_id bigint, replies crm.reply[])
 RETURNS TABLE (ref bigint, outcome text, class text, words text)
-LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1000
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1000
 AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
 	WITH service AS (
 		SELECT i.kind, i.url ~ '^smtps?:' AS smtp FROM crm.integration AS i WHERE i.id = $1
 	), shape AS (
@@ -48,7 +51,8 @@ AS $$
 		ORDER BY x.position, x.shipped, x.code
 		LIMIT 1
 	) AS u ON s.error IS NULL
-	CROSS JOIN LATERAL unnest(s.refs) AS m(ref)
+	CROSS JOIN LATERAL unnest(s.refs) AS m(ref);
+END
 $$;
 COMMENT ON FUNCTION crm.reply_meaning(bigint, crm.reply[]) IS
 'What each reply means for its message (outcome, in the words of crm.outbox_result) and why (class), by the rows of crm.reply_rule for the integration''s kind. No whole reply: uncertain if bytes of the request may have left, else retry. A whole reply that no row fits: uncertain. words: the provider''s, or the error. Protocol sms, section 0.';

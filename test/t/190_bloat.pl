@@ -10,8 +10,8 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $n = $ENV{CRM_MESSAGES} // ($ENV{CRM_SOAK} ? 1_000_000 : 20_000);
-my $node = crm_node('bloat', conf => "autovacuum_naptime = 1s\nmax_wal_size = 4GB\nshared_buffers = 256MB");
-# No courier: this session is it, so that nothing else moves.
+my $node = crm_node('bloat', conf => "autovacuum_naptime = 1s\nmax_wal_size = 4GB\nshared_buffers = 256MB\nplan_cache_mode = force_generic_plan");
+# No courier: this session is it, with the settings that a courier has, so that nothing else moves.
 $node->safe_psql('plant', <<'SQL');
 SELECT crm.mark_database(false);
 SELECT crm.register_kind('x_sms_bloat', NULL, NULL, channel => 'sms');
