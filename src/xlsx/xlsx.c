@@ -356,14 +356,17 @@ footer_text(const char *value)
 	int			units;
 	int			widest;
 	char	   *clean = cell_text(value, &units, &widest);
-	int			keep = pg_mbcharcliplen(clean, strlen(clean), 80);
 
 	initStringInfo(&out);
-	for (int i = 0; i < keep; i++)
+	/* by the characters of UTF-8, which the database's encoding may not be */
+	for (int n = 0; n < 80 && *clean != '\0'; n++)
 	{
-		if (clean[i] == '&')
+		int			length = pg_utf_mblen((const unsigned char *) clean);
+
+		if (*clean == '&')
 			appendStringInfoChar(&out, '&');
-		appendStringInfoChar(&out, clean[i] == '\n' ? ' ' : clean[i]);
+		for (; length > 0 && *clean != '\0'; length--, clean++)
+			appendStringInfoChar(&out, *clean == '\n' ? ' ' : *clean);
 	}
 	return out.data;
 }

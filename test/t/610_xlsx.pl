@@ -145,5 +145,13 @@ like($part->{'xl/workbook.xml'}, qr/name="Report".*name="ship_t".*name="otif"/s,
 like($part->{'xl/worksheets/sheet1.xml'}, qr/orientation="landscape"/, 'on A4, lying');
 is(cells($part->{'xl/worksheets/sheet1.xml'})->{A3}[1], 'Total', 'with a total');
 
+# ---- a database of another encoding ----
+$node->safe_psql('postgres', q{CREATE DATABASE one_byte ENCODING 'WIN1251' LOCALE 'C' TEMPLATE template0});
+$node->safe_psql('one_byte', 'CREATE EXTENSION crm CASCADE');
+$part = parts(decode_base64($node->safe_psql('one_byte',
+	q{SELECT encode(crm.xlsx_from_query('SELECT 1', 'x' || repeat(chr(207), 100), 'x'), 'base64')})));
+my ($footer) = $part->{'xl/worksheets/sheet1.xml'} =~ m{<oddFooter>&amp;L&amp;8 (.*?)&amp;R};
+is($footer, 'x' . 'П' x 79, 'a long title is cut between characters, not bytes');
+
 $node->stop;
 done_testing();
