@@ -508,6 +508,7 @@ lane_options(CrmLane *lane, Jsonb *options)
 	CrmOptions	parsed;
 	MemoryContext before;
 	size_t		size = options ? VARSIZE(options) : 0;
+	char	   *raw = NULL;
 
 	if (lane->options_version > 0 && size == lane->options_size &&
 		(size == 0 || memcmp(lane->options_raw, options, size) == 0))
@@ -517,13 +518,17 @@ lane_options(CrmLane *lane, Jsonb *options)
 	crm_options_parse(options, &parsed);
 	MemoryContextSwitchTo(before);
 
+	if (size)
+	{
+		raw = MemoryContextAlloc(TopMemoryContext, size);
+		memcpy(raw, options, size);
+	}
+
 	/* libcurl copies what it is given, so the old ones are free to go */
 	crm_options_free(&lane->options);
 	if (lane->options_raw)
 		pfree(lane->options_raw);
-	lane->options_raw = size ? MemoryContextAlloc(TopMemoryContext, size) : NULL;
-	if (size)
-		memcpy(lane->options_raw, options, size);
+	lane->options_raw = raw;
 	lane->options_size = size;
 	lane->options = parsed;
 	lane->options_version++;
