@@ -57,12 +57,13 @@ BEGIN
 		WHEN 'contact' THEN '{company_erp_id,name,phone,email,position,is_decision_maker,language,time_zone,archived}'
 		WHEN 'place' THEN '{company_erp_id,name,kind,lon,lat,radius_m,border,time_zone,no_internet,archived}'
 		WHEN 'vehicle' THEN '{plate,carrier_erp_id,kind,driver,driver_phone,tare_kg,gps_integration,gps_unit,archived}'
+		WHEN 'wagon' THEN '{number,owner_erp_id,tare_kg}'
 		WHEN 'order' THEN '{company_erp_id,product,tonnes,price,number,ordered_at,window_from,window_to,place_erp_id,contact_erp_id,state,make_deal}'
 		WHEN 'shipment' THEN '{order_erp_id,vehicle,tare_kg,gross_kg,weighed_at,waybill,product,wagon,storno}'
 	END::text[];
 	IF keys IS NULL THEN
 		PERFORM crm.erp_fail('22023', format('entity "%s" is not taken', left(entity, 40)),
-			'Send company, employee, contact, place, vehicle, order or shipment in entity.');
+			'Send company, employee, contact, place, vehicle, wagon, order or shipment in entity.');
 	END IF;
 	SELECT k INTO stray FROM jsonb_object_keys(r) k WHERE k NOT IN ('entity', 'erp_id') AND k <> ALL (keys) LIMIT 1;
 	IF stray IS NOT NULL THEN
@@ -84,6 +85,8 @@ BEGIN
 		WHEN 'vehicle' THEN
 			answer := crm_erp.put_vehicle(r ->> 'erp_id', r ->> 'plate', r ->> 'carrier_erp_id', r ->> 'kind', r ->> 'driver', r ->> 'driver_phone',
 				r ->> 'tare_kg', r ->> 'gps_integration', r ->> 'gps_unit', r ->> 'archived');
+		WHEN 'wagon' THEN
+			answer := crm_erp.put_wagon(r ->> 'erp_id', r ->> 'number', r ->> 'owner_erp_id', r ->> 'tare_kg');
 		WHEN 'order' THEN
 			answer := crm_erp.put_order(r ->> 'erp_id', r ->> 'company_erp_id', r ->> 'product', r ->> 'tonnes', r ->> 'price', r ->> 'number',
 				r ->> 'ordered_at', r ->> 'window_from', r ->> 'window_to', r ->> 'place_erp_id', r ->> 'contact_erp_id', r ->> 'state', r ->> 'make_deal');
@@ -331,7 +334,7 @@ CREATE OR REPLACE VIEW crm_erp.change AS
 COMMENT ON VIEW crm_erp.change IS 'What repeated calls of the ERP changed, a row a column';
 COMMENT ON COLUMN crm_erp.change.id IS 'Number of the change; with column_name the key';
 COMMENT ON COLUMN crm_erp.change.changed_at IS 'When, plant''s zone';
-COMMENT ON COLUMN crm_erp.change.entity IS 'company, contact, place, employee, vehicle, order, shipment';
+COMMENT ON COLUMN crm_erp.change.entity IS 'company, contact, place, employee, vehicle, wagon, order, shipment';
 COMMENT ON COLUMN crm_erp.change.object_id IS 'Our number of the row';
 COMMENT ON COLUMN crm_erp.change.erp_id IS 'The ERP''s id';
 COMMENT ON COLUMN crm_erp.change.column_name IS 'Which column';
