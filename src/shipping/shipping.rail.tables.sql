@@ -7,8 +7,9 @@
  * arrives once and belongs to one arrival: an arrival is what is announced.
  */
 
+-- without SET here and in shipping_rail.sql where a set of rows calls it: so it is inlined
 CREATE FUNCTION crm.waybill_number(number text) RETURNS text
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT nullif(translate(regexp_replace($1, '[[:space:]]+', '', 'g'),
 		'abcehkmoptxyABCEHKMOPTXYабвгдеёжзийклмнопрстуфхцчшщъыьэюя',

@@ -52,7 +52,7 @@ CREATE OR REPLACE FUNCTION crm.okpo_ok(code text) RETURNS boolean
 COMMENT ON FUNCTION crm.okpo_ok(text) IS 'Whether an OKPO has 8 or 10 digits and the last is its check digit; false for another form. Protocol etran, section 10.4';
 
 CREATE OR REPLACE FUNCTION crm.okpo(code text) RETURNS text
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT CASE WHEN btrim($1) ~ '^[0-9]{1,8}$' THEN lpad(btrim($1), 8, '0') WHEN btrim($1) ~ '^[0-9]{9,10}$' THEN lpad(btrim($1), 10, '0') END;
 END;
@@ -76,14 +76,14 @@ END;
 COMMENT ON FUNCTION crm.railway_day(timestamptz, text) IS 'The railway''s day of a moment: it begins at 18:00 of the day before, Moscow time. For reports; what is stored is the true time';
 
 CREATE OR REPLACE FUNCTION crm.rail_words(words text) RETURNS text
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT btrim(regexp_replace(translate(lower($1), 'АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯё', 'абвгдеежзийклмнопрстуфхцчшщъыьэюяе'), '\s+', ' ', 'g'));
 END;
 COMMENT ON FUNCTION crm.rail_words(text) IS 'Words as they are compared: small letters, ё as е, single blanks';
 
 CREATE OR REPLACE FUNCTION crm.rail_time(words text, zone text) RETURNS timestamptz
-	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	part text[] := regexp_match(words, '^\s*(\d{1,2})\.(\d{1,2})\.(\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?');
 	y integer;
@@ -114,10 +114,9 @@ $$;
 COMMENT ON FUNCTION crm.rail_time(text, text) IS 'A time as the railway and its middlemen write it (24.11.2026 00:41:07, 24.11.2026, 2026-11-24T00:36:00.000), wall clock of the zone; NULL for none, for the year 0001 and for what is no time. Never an error';
 
 CREATE OR REPLACE FUNCTION crm.rail_number(words text) RETURNS numeric
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
-	SELECT CASE WHEN w.clean ~ '^-?[0-9]{1,12}([.,][0-9]{1,6})?$' THEN replace(w.clean, ',', '.')::numeric END
-	FROM (SELECT translate($1, E' \u00a0\u202f\t', '') AS clean) AS w;
+	SELECT CASE WHEN translate($1, E' \u00a0\u202f\t', '') ~ '^-?[0-9]{1,12}([.,][0-9]{1,6})?$' THEN translate($1, E', \u00a0\u202f\t', '.')::numeric END;
 END;
 COMMENT ON FUNCTION crm.rail_number(text) IS 'A number with point or comma and blanks of any kind between thousands; NULL for all else. Never an error';
 
@@ -254,7 +253,7 @@ COMMENT ON FUNCTION crm.rail_list(jsonb) IS 'The repeats of a group: the element
 -- Wagons, stations, companies ----------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.rail_wagons(numbers text[]) RETURNS integer
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	made integer;
 BEGIN
@@ -374,7 +373,7 @@ COMMENT ON FUNCTION crm.rail_order(text, text) IS 'The order of a waybill by crm
 
 CREATE OR REPLACE FUNCTION crm.put_waybill(document jsonb, source text DEFAULT 'etran', integration_id bigint DEFAULT NULL, zone text DEFAULT 'Europe/Moscow', weight_unit text DEFAULT 'kg')
 	RETURNS bigint
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	invoice  bigint := CASE WHEN document ->> 'invoiceid' ~ '^[0-9]{1,18}$' THEN (document ->> 'invoiceid')::bigint END;

@@ -142,7 +142,8 @@ BEGIN
 				CASE WHEN length(x.origin) = 6 THEN x.origin ELSE crm.station_of(x.origin) END AS origin,
 				crm.okpo(x.consignee_okpo) AS consignee_okpo, left(x.consignee_name, 500) AS consignee_name, left(x.claim_number, 60) AS claim_number
 			FROM (SELECT r.n::integer AS n, %s FROM jsonb_array_elements($1) WITH ORDINALITY AS r(row, n) OFFSET 0) AS x
-			CROSS JOIN LATERAL (SELECT coalesce(crm.rail_number(x.weight_kg), crm.rail_number(x.weight_t) * 1000) AS kg) AS w) AS y
+			CROSS JOIN LATERAL (SELECT coalesce(crm.rail_number(x.weight_kg), crm.rail_number(x.weight_t) * 1000) AS kg OFFSET 0) AS w
+			OFFSET 0) AS y
 		LEFT JOIN LATERAL (SELECT z.phase FROM crm.wagon_operation z WHERE z.code = y.operation ORDER BY z.shipped LIMIT 1) AS o ON true$query$,
 		(SELECT string_agg(format('(%s) AS %I', p.value, p.key), ', ') FROM jsonb_each_text(e) AS p(key, value)))
 	INTO result USING list, zone, crm.clock();
@@ -162,7 +163,7 @@ COMMENT ON FUNCTION crm.dislocation_minutes(text) IS 'Minutes of a standing time
 
 CREATE OR REPLACE FUNCTION crm.import_dislocation(body jsonb, mapping text DEFAULT 'spv4664', source text DEFAULT 'manual', taken_at timestamptz DEFAULT NULL,
 	whole boolean DEFAULT NULL, integration_id bigint DEFAULT NULL, force boolean DEFAULT false) RETURNS crm.dislocation_snapshot
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	s      crm.rail_setting := crm.rail_settings();
@@ -173,6 +174,7 @@ DECLARE
 	result crm.dislocation_snapshot;
 	moment timestamptz;
 	news   bigint[];
+	ids    bigint[];
 	span   record;
 BEGIN
 	IF coalesce(source, '') = '' OR length(source) > 200 THEN
@@ -193,6 +195,11 @@ BEGIN
 	result.wagons := 0;
 	result.unread := 0;
 	result.refused := shape.problem;
+	SELECT x.* INTO before FROM crm.dislocation_snapshot x
+	WHERE x.source = $3 AND x.whole AND (x.refused IS NULL OR x.accepted_at IS NOT NULL) ORDER BY x.id DESC LIMIT 1;
+	IF result.refused IS NULL AND result.whole AND NOT force AND moment < before.taken_at THEN
+		result.refused := format('it was made at %s, before the one that is here (%s)', moment, before.taken_at);
+	END IF;
 	IF result.refused IS NULL AND result.row_count > 0 THEN
 		rows_ := crm.dislocation_read(shape.list, mapping, s.time_zone);
 		IF rows_ IS NULL THEN
@@ -205,14 +212,8 @@ BEGIN
 		result.unread := result.row_count - cardinality(good);
 		PERFORM crm.reject($6, format('%s, row %s', left(source, 100), r.n), r.problem, NULL, convert_to((shape.list -> (r.n - 1))::text, 'UTF8'))
 		FROM (SELECT u.n, u.problem FROM unnest(rows_) AS u WHERE u.problem IS NOT NULL ORDER BY u.n LIMIT 100) AS r;
-		SELECT x.* INTO before FROM crm.dislocation_snapshot x
-		WHERE x.source = $3 AND x.whole AND (x.refused IS NULL OR x.accepted_at IS NOT NULL) ORDER BY x.id DESC LIMIT 1;
-		IF result.whole AND NOT force AND before.id IS NOT NULL THEN
-			IF moment < before.taken_at THEN
-				result.refused := format('it was made at %s, before the one that is here (%s)', moment, before.taken_at);
-			ELSIF before.wagons >= 5 AND result.wagons < before.wagons * (100 - s.lost_percent) / 100.0 THEN
-				result.refused := format('it has %s wagons, the one before had %s', result.wagons, before.wagons);
-			END IF;
+		IF result.whole AND NOT force AND before.wagons >= 5 AND result.wagons < before.wagons * (100 - s.lost_percent) / 100.0 THEN
+			result.refused := format('it has %s wagons, the one before had %s', result.wagons, before.wagons);
 		END IF;
 		IF result.refused IS NULL AND result.row_count > 0 AND cardinality(good) = 0 THEN
 			result.refused := format('none of its rows can be read: %s', (SELECT r.problem FROM unnest(rows_) AS r LIMIT 1));
@@ -228,6 +229,7 @@ BEGIN
 
 	IF cardinality(good) > 0 THEN
 		PERFORM crm.rail_wagons(ARRAY(SELECT DISTINCT r.wagon FROM unnest(good) AS r));
+		ids := ARRAY(SELECT w.id FROM unnest(good) AS r CROSS JOIN LATERAL (SELECT y.id FROM crm.wagon y WHERE y.number = r.wagon OFFSET 0) AS w);
 		SELECT min(r.at) AS first, max(r.at) AS last INTO span FROM unnest(good) AS r;
 		PERFORM crm.make_partitions('crm.wagon_location'::regclass, span.first, span.last);
 		WITH fresh AS (
@@ -300,9 +302,9 @@ BEGIN
 		WHERE EXCLUDED.at > x.at OR EXCLUDED.at = x.at AND EXCLUDED.seen_at >= x.seen_at;
 	END IF;
 	IF result.whole THEN
-		UPDATE crm.wagon_now x SET gone_at = moment, phase = 'gone'
-		WHERE x.source = $3 AND x.gone_at IS NULL AND x.seen_at < moment
-			AND NOT EXISTS (SELECT FROM unnest(good) AS r JOIN crm.wagon y ON y.number = r.wagon WHERE y.id = x.wagon_id);
+		-- those whose operation here is older than what is known were seen all the same
+		UPDATE crm.wagon_now x SET seen_at = moment, source = $3, gone_at = NULL WHERE x.wagon_id = ANY (ids) AND x.seen_at < moment;
+		UPDATE crm.wagon_now x SET gone_at = moment, phase = 'gone' WHERE x.source = $3 AND x.gone_at IS NULL AND x.seen_at < moment;
 	END IF;
 	PERFORM crm.waybill_news(news);
 	RETURN result;
