@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $etran = etran_start(login => 'plant', password => 'secret');
-my $node = crm_node('etran', activate => undef);
+my $node = crm_node('etran', activate => undef, conf => 'restart_after_crash = on');
 my $sql = sub { my ($out, $code) = ('', 1); ($code, $out) = $node->psql('plant', $_[0]); return $code == 0 ? $out : undef };
 my $clock = sub { $node->safe_psql('plant', "SELECT crm.set_now('2026-11-24 $_[0]+03', 0)") };
 
