@@ -366,6 +366,9 @@ BEGIN
 					PERFORM crm.rail_etran_listed($1, kind_, opened.inner_tree, reply.context, reply.body);
 				ELSIF step = 'document' THEN
 					IF kind_ = 'invoice' THEN
+						IF (SELECT v.value ->> 'invoiceid' FROM jsonb_each(opened.inner_tree) AS v LIMIT 1) IS DISTINCT FROM reply.context ->> 'id' THEN
+							RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the reply is not the document that was asked for';
+						END IF;
 						PERFORM crm.put_waybill((SELECT v.value FROM jsonb_each(opened.inner_tree) AS v LIMIT 1), source, $1, crm.setting_of($1, 'time_zone'), crm.setting_of($1, 'weight_unit'));
 					ELSE
 						hash_ := sha256(convert_to(opened.inner_tree::text, 'UTF8'));
