@@ -1303,6 +1303,8 @@ SELECT crm.register_event_kind('message.failed', 'message', ARRAY['rule', 'chann
 
 SELECT crm.register_audience('company_contacts', 'crm.company_contacts', 'Every contact of the company that the event concerns');
 SELECT crm.register_audience('message_reader', 'crm.message_reader', 'The reader of the message that the event is about');
+SELECT crm.register_audience('manager_on_duty', 'crm.manager_on_duty', 'The responsible manager in working hours, else the deputy, else who is on duty');
+SELECT crm.register_truth('out_of_hours', 'crm.out_of_hours', 'Whether the responsible manager of a client does not work at a moment: crm.out_of_hours(at, company_id)');
 
 SELECT crm.register_hook('ship', 'message', 'crm.ship_message');
 SELECT crm.register_hook('health', 'message', 'crm.message_health');

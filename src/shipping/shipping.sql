@@ -696,6 +696,7 @@ BEGIN
 	SELECT 'order.created', 'customer_order', o.id, o.company_id, o.ordered_at,
 		jsonb_build_object(
 			'order_number', o.number, 'product', o.product, 'tonnes', coalesce(trim_scale(o.tonnes)::text, ''),
+			'client', coalesce(k.name, ''),
 			'price', coalesce(trim_scale(o.price)::text, ''), 'place_name', coalesce(d.name, ''),
 			'at', to_char(o.ordered_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
 			'at_local', to_char(o.ordered_at AT TIME ZONE z.zone, 'HH24:MI'),
@@ -704,6 +705,7 @@ BEGIN
 			'window_to_local', coalesce(to_char(o.window_to AT TIME ZONE z.zone, 'DD.MM.YYYY HH24:MI'), '')),
 		'customer_order', o.id::text
 	FROM fresh o
+	LEFT JOIN LATERAL (SELECT y.name FROM crm.company y WHERE y.id = o.company_id OFFSET 0) k ON true
 	LEFT JOIN LATERAL (SELECT y.name, y.time_zone FROM crm.place y WHERE y.id = o.place_id OFFSET 0) d ON true
 	CROSS JOIN LATERAL (SELECT coalesce(d.time_zone, current_setting('crm.time_zone', true), 'Europe/Moscow') AS zone) z
 	ORDER BY o.id;
@@ -713,7 +715,7 @@ $$;
 COMMENT ON FUNCTION crm.order_added() IS 'Trigger of crm.customer_order: emits order.created. Asleep until crm.activate()';
 
 SELECT crm.register_event_kind('order.created', 'customer_order',
-	ARRAY['order_number', 'product', 'tonnes', 'price', 'place_name', 'at', 'at_local', 'date_local', 'window_from_local', 'window_to_local'],
+	ARRAY['order_number', 'client', 'product', 'tonnes', 'price', 'place_name', 'at', 'at_local', 'date_local', 'window_from_local', 'window_to_local'],
 	'An order was entered', 'Внесён заказ');
 SELECT crm.register_event_kind('shipment.loaded', 'shipment',
 	ARRAY['shipment_id', 'trip_id', 'order_number', 'product', 'tonnes', 'vehicle_plate', 'wagon_number', 'driver', 'driver_phone', 'waybill',
