@@ -165,6 +165,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('document kind "%s" of document %s is not registered', doc.kind, doc.number),
 			HINT = 'SELECT crm.register_document_kind(…) again, as after every restore of a kind of your own.';
 	END IF;
+	PERFORM crm.owner_code(f, 'bigint', 'crm.document_rendering');
 	EXECUTE format('SELECT r.* FROM %s($1) r', f) INTO r USING doc.id;
 	IF r.xlsx IS NULL AND coalesce(r.html, '') = '' THEN
 		RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s made no file of document %s', f, doc.number),
@@ -204,6 +205,14 @@ BEGIN
 	IF $2 IS NULL OR array_position(object_ids, NULL) IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'a document needs the kind and id of the object that it is about',
 			HINT = 'SELECT crm.make_document(''proposal'', ''deal'', 17, 5);';
+	END IF;
+	IF $2 !~ '^[a-z0-9_]{1,63}$' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('not a kind of object: %s', left($2, 100)), HINT = 'Write it in small letters, as in crm.event: deal, trip.';
+	END IF;
+	IF EXISTS (SELECT FROM unnest($5) AS x(data) WHERE jsonb_typeof(x.data) <> 'object' OR length(x.data::text) > 1000000) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('data of a document is no object, or too long: %s',
+				(SELECT left(x.data::text, 100) FROM unnest($5) AS x(data) WHERE jsonb_typeof(x.data) <> 'object' OR length(x.data::text) > 1000000 LIMIT 1)),
+			HINT = 'Give a JSON object of at most a million characters.';
 	END IF;
 	IF $7 IS NULL OR $7 NOT IN ('draft', 'issued') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('a document cannot be made as %s', coalesce(left($7, 100), 'NULL')), HINT = 'Give draft or issued.';

@@ -9,18 +9,26 @@ COMMENT ON FUNCTION crm.deal_transition() IS 'Trigger function of crm.deal, befo
 
 CREATE OR REPLACE FUNCTION crm.deal_log_insert() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	stages bigint[];
+	logs   bigint[];
 BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
-	INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
-	SELECT f.id, NULL, f.stage_id, f.stage_at, f.stage_event_id
-	FROM fresh f
-	ORDER BY f.id;
+	WITH logged AS (
+		INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
+		SELECT f.id, NULL, f.stage_id, f.stage_at, f.stage_event_id
+		FROM fresh f
+		ORDER BY f.id
+		RETURNING id, to_stage_id
+	)
+	SELECT array_agg(DISTINCT l.to_stage_id), array_agg(l.id) INTO stages, logs FROM logged l;
+	PERFORM crm.stage_actions(stages, logs) WHERE stages IS NOT NULL;
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm.deal_log_insert() IS 'Trigger function of crm.deal: logs the first stage of new deals, all of a statement at once.';
+COMMENT ON FUNCTION crm.deal_log_insert() IS 'Trigger function of crm.deal: logs the first stage of new deals, all of a statement at once, and runs its actions.';
 
 CREATE OR REPLACE FUNCTION crm.deal_moves() RETURNS trigger
 	LANGUAGE c AS '$libdir/crm', 'crm_funnel_moves';
@@ -28,11 +36,18 @@ COMMENT ON FUNCTION crm.deal_moves() IS 'Trigger function of crm.deal, after an 
 
 CREATE OR REPLACE FUNCTION crm.deals_moved(deal_ids bigint[], from_ids bigint[], to_ids bigint[], at timestamptz[], event_ids bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+DECLARE
+	stages bigint[];
+	logs   bigint[];
 BEGIN
-	INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
-	SELECT m.deal_id, m.from_id, m.to_id, m.at, m.event_id
-	FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
-	ORDER BY m.deal_id;
+	WITH logged AS (
+		INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
+		SELECT m.deal_id, m.from_id, m.to_id, m.at, m.event_id
+		FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
+		ORDER BY m.deal_id
+		RETURNING id, to_stage_id
+	)
+	SELECT array_agg(DISTINCT l.to_stage_id), array_agg(l.id) INTO stages, logs FROM logged l;
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, cause_id, data)
 	SELECT 'deal.moved', 'deal', d.id, d.company_id, m.at, m.event_id,
 		jsonb_build_object('deal', d.name, 'funnel', f.code,
@@ -45,9 +60,10 @@ BEGIN
 	JOIN crm.stage t ON t.id = m.to_id
 	JOIN crm.funnel f ON f.id = d.funnel_id
 	ORDER BY m.deal_id;
+	PERFORM crm.stage_actions(stages, logs);
 END
 $$;
-COMMENT ON FUNCTION crm.deals_moved(bigint[], bigint[], bigint[], timestamptz[], bigint[]) IS 'Logs moves and emits deal.moved for each, in two statements whatever their number. Called by the trigger of crm.deal.';
+COMMENT ON FUNCTION crm.deals_moved(bigint[], bigint[], bigint[], timestamptz[], bigint[]) IS 'Logs moves and emits deal.moved for each, in two statements whatever their number, and runs the actions of the stages that were entered. Called by the trigger of crm.deal.';
 
 SELECT crm.register_event_kind('deal.moved', 'deal',
 	ARRAY['deal', 'funnel', 'from_stage', 'from_stage_ru', 'from_stage_en', 'to_stage', 'to_stage_ru', 'to_stage_en', 'amount', 'tonnes'],
