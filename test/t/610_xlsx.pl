@@ -145,6 +145,30 @@ like($part->{'xl/workbook.xml'}, qr/name="Report".*name="ship_t".*name="otif"/s,
 like($part->{'xl/worksheets/sheet1.xml'}, qr/orientation="landscape"/, 'on A4, lying');
 is(cells($part->{'xl/worksheets/sheet1.xml'})->{A3}[1], 'Total', 'with a total');
 
+# ---- a sheet that is mailed ----
+# claim 60
+$node->safe_psql('plant', encode('UTF-8', q{
+	SELECT crm.add_integration('mail', 'mail_out', 'smtp://127.0.0.1:9', '{"sender": "plant@example.com"}');
+	INSERT INTO crm.company (id, name) VALUES (90001, '=Рога & "Копыта"');
+	INSERT INTO crm.document (id, kind, year, serial, number, document_date, object_kind, object_id, company_id, state)
+	SELECT 90000 + g, 'proposal', 2026, g, 'КП-' || lpad(g::text, 3, '0'), CASE WHEN g <= 120 THEN date '2026-11-30' ELSE date '2026-12-01' END, 'test', g * 7, 90001, 'issued' FROM generate_series(1, 125) g;
+	INSERT INTO crm.report_mailing (code, view_name, columns, labels, order_by, date_column, period, title, addresses)
+	VALUES ('documents', 'document', '{number,business_date,object_id,company}', '{Номер,Дата,Предмет,Компания}', '{number}', 'business_date', 'last_month', 'Документы', '{boss@example.com}');
+	SELECT crm.mail_report('documents', '2026-12-15 06:00+03');}));
+$part = sheet(q{(SELECT content FROM crm.message_attachment)});
+$cell = cells($part->{'xl/worksheets/sheet1.xml'});
+is($cell->{A1}[1], 'Документы с 01.11.2026 по 30.11.2026', 'the mailed sheet tells its period');
+is_deeply([ map { $cell->{ $_ . '2' }[1] } 'A' .. 'D' ], [ 'Номер', 'Дата', 'Предмет', 'Компания' ], 'headings as the report has them');
+is_deeply([ map { [ @{ $cell->{ $_ . '122' } }[ 0, 1 ] ] } 'A' .. 'D' ], [ [ 'inlineStr', 'КП-120' ], [ 'n', '46356' ], [ 'n', '840' ], [ 'inlineStr', '=Рога & "Копыта"' ] ],
+	'real dates and numbers, text that is no formula') or diag(explain($cell->{D122}));
+$sum = 0;
+$sum += $cell->{"C$_"}[1] for (3 .. 122);
+is($sum, $node->safe_psql('plant', q{SELECT sum(object_id) FROM crm_bi.document WHERE business_date < '2026-12-01'}), 'the rows of the period, all of them');
+ok(!exists $cell->{A123}, 'and no row more');
+$book = $part->{'xl/workbook.xml'};
+like($part->{'xl/worksheets/sheet1.xml'}, qr/<pageSetUpPr fitToPage="1"\/>.*<pageSetup [^>]*paperSize="9"[^>]*fitToHeight="0".*&amp;P/s, 'one page wide, with page numbers');
+like($book, qr/_xlnm\.Print_Titles"[^>]*>[^<]*!\$2:\$2<.*/, 'headings on each page');
+like($book, qr/_xlnm\.Print_Area"[^>]*>[^<]*!\$A\$1:\$D\$122</, 'print area');
 # ---- a database of another encoding ----
 $node->safe_psql('postgres', q{CREATE DATABASE one_byte ENCODING 'WIN1251' LOCALE 'C' TEMPLATE template0});
 $node->safe_psql('one_byte', 'CREATE EXTENSION crm CASCADE');
