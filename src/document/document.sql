@@ -143,14 +143,34 @@ COMMENT ON FUNCTION crm.set_document_state(bigint, text, text) IS 'Moves a docum
 
 -- ---- making -----------------------------------------------------------------------------------------
 
+CREATE OR REPLACE FUNCTION crm.document_files(document crm.document, render text) RETURNS integer
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	r     crm.document_rendering;
+	base  text;
+	fresh integer;
+BEGIN
+	EXECUTE format('SELECT r.* FROM %s($1) r', render) INTO r USING document.id;
+	IF r.xlsx IS NULL AND coalesce(r.html, '') = '' THEN
+		RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s made no file of document %s', render, document.number),
+			HINT = 'It must return a workbook, a page, or both.';
+	END IF;
+	base := left(regexp_replace(coalesce(nullif(r.file_name, ''), document.number), '[[:cntrl:]/\\]', '_', 'g'), 200);
+	SELECT coalesce(max(x.version), 0) + 1 INTO fresh FROM crm.document_file x WHERE x.document_id = document.id;
+	INSERT INTO crm.document_file (document_id, version, format, file_name, content, bytes, sha256)
+	SELECT document.id, fresh, v.format, base || '.' || v.format, v.content, octet_length(v.content), sha256(v.content)
+	FROM (VALUES ('xlsx', r.xlsx), ('html', convert_to(nullif(r.html, ''), 'UTF8'))) AS v(format, content)
+	WHERE v.content IS NOT NULL;
+	RETURN fresh;
+END
+$$;
+COMMENT ON FUNCTION crm.document_files(crm.document, text) IS 'Makes the files of a document by the function of its kind, which the caller has checked, and stores them with their hash as a new version, whose number it returns. Errors: 22004 no file was made, 23514 a file above 25 MB, and those of the function.';
+
 CREATE OR REPLACE FUNCTION crm.render_document(document_id bigint) RETURNS integer
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	doc   crm.document;
-	r     crm.document_rendering;
-	f     text;
-	base  text;
-	fresh integer;
+	doc crm.document;
+	f   text;
 BEGIN
 	SELECT d.* INTO doc FROM crm.document d WHERE d.id = render_document.document_id FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
@@ -166,18 +186,7 @@ BEGIN
 			HINT = 'SELECT crm.register_document_kind(…) again, as after every restore of a kind of your own.';
 	END IF;
 	PERFORM crm.owner_code(f, 'bigint', 'crm.document_rendering');
-	EXECUTE format('SELECT r.* FROM %s($1) r', f) INTO r USING doc.id;
-	IF r.xlsx IS NULL AND coalesce(r.html, '') = '' THEN
-		RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s made no file of document %s', f, doc.number),
-			HINT = 'It must return a workbook, a page, or both.';
-	END IF;
-	base := left(regexp_replace(coalesce(nullif(r.file_name, ''), doc.number), '[[:cntrl:]/\\]', '_', 'g'), 200);
-	SELECT coalesce(max(x.version), 0) + 1 INTO fresh FROM crm.document_file x WHERE x.document_id = doc.id;
-	INSERT INTO crm.document_file (document_id, version, format, file_name, content, bytes, sha256)
-	SELECT doc.id, fresh, v.format, base || '.' || v.format, v.content, octet_length(v.content), sha256(v.content)
-	FROM (VALUES ('xlsx', r.xlsx), ('html', convert_to(nullif(r.html, ''), 'UTF8'))) AS v(format, content)
-	WHERE v.content IS NOT NULL;
-	RETURN fresh;
+	RETURN crm.document_files(doc, f);
 END
 $$;
 COMMENT ON FUNCTION crm.render_document(bigint) IS 'Makes the files of a document again and stores them as a new version, whose number it returns; the earlier ones stay. Errors: P0002 no such document; 55000 accepted, rejected or cancelled, or its kind is not registered; 22004 no file was made; 23514 a file above 25 MB; and those of the kind''s function.';
@@ -228,6 +237,8 @@ BEGIN
 		RETURN;
 	END IF;
 
+	PERFORM crm.owner_code(the_kind.render, 'bigint', 'crm.document_rendering');
+
 	-- From here to the end of the transaction nobody else numbers this kind and year.
 	INSERT INTO crm.document_counter AS c (kind, year) VALUES ($1, extract(year FROM today)::integer) ON CONFLICT DO NOTHING;
 	SELECT c.last INTO last_one FROM crm.document_counter c WHERE c.kind = $1 AND c.year = extract(year FROM today)::integer FOR UPDATE;
@@ -254,7 +265,7 @@ BEGIN
 
 	BEGIN
 		FOREACH one IN ARRAY coalesce(made, '{}') LOOP
-			PERFORM crm.render_document(one);
+			PERFORM crm.document_files(d, the_kind.render) FROM crm.document d WHERE d.id = one;
 		END LOOP;
 	EXCEPTION WHEN OTHERS THEN
 		GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, words = MESSAGE_TEXT, advice = PG_EXCEPTION_HINT;
