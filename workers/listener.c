@@ -16,6 +16,13 @@
  * unknown is asked for (at most once in a second) and when it has grown old.
  * crm.listener_handle() decides again for itself.
  *
+ * Links (/l/PURPOSE/TOKEN) are many and are not copied.  What is checked before a
+ * transaction is their form, their purpose and their size: a body of more than a
+ * few kilobytes is taken only by a link that was opened before.  Who asks for
+ * links that are not there is answered more slowly after a while, and then
+ * turned away; links that were found good are served all the same, since many
+ * people may come through one proxy.
+ *
  * A hostile client: headers, bodies and connections are bounded in number, size
  * and time.  libmicrohttpd's own time-out counts from the last byte, so each
  * connection has a clock of its own here.  Nobody is turned away for want of
@@ -64,6 +71,15 @@
 #include "workers/sha256.h"
 #include "workers/worker.h"
 
+#define LINK_BODY_BYTES		65536	/* of a link not seen before */
+#define TOKEN_MIN			16
+#define TOKEN_MAX			64
+#define GOOD_LINKS			4096	/* remembered; a power of two */
+#define PEERS				1024	/* counted; a power of two */
+#define MISSES				60	/* links not there that one peer may ask for at once */
+#define MISSES_PER_S		1
+#define PROXY_FACTOR		20	/* loopback is a proxy: many people */
+
 #define CONNECTIONS			640 /* at most, if the limit of open files allows */
 #define BACKLOG				1024	/* the rest waits here, in the kernel */
 #define ACCEPT_ROUNDS		32	/* the library accepts ten in a run */
@@ -101,6 +117,21 @@ typedef struct Route
 	size_t		max_body;
 	int64		held_until;
 } Route;
+
+/* A purpose of links, as crm.listener_purposes() says; malloc'd. */
+typedef struct Purpose
+{
+	char	   *name;
+	size_t		max_body;
+	int64		held_until;
+} Purpose;
+
+/* How many links that are not there some peers may still ask for. */
+typedef struct Misses
+{
+	int64		at;				/* when it was counted last; 0 = never */
+	double		left;
+} Misses;
 
 typedef enum ConnectionState
 {
@@ -142,6 +173,10 @@ typedef struct Request
 	bool		unverified;		/* asked for something unknown to an old copy
 								 * of the routes */
 
+	bool		is_link;
+	bool		is_good;		/* … that was found good before */
+	uint8		hash[CRM_SHA256_BYTES]; /* of its token */
+
 	bool		answered;
 	int			status;
 	char	   *answer;
@@ -153,7 +188,7 @@ typedef struct Request
 /* Answers that need no function; made once. */
 typedef enum Fixed
 {
-	FIXED_400, FIXED_404, FIXED_405, FIXED_413, FIXED_500, FIXED_503, FIXED_COUNT
+	FIXED_400, FIXED_404, FIXED_405, FIXED_413, FIXED_429, FIXED_500, FIXED_503, FIXED_COUNT
 } Fixed;
 
 static const struct
@@ -162,7 +197,7 @@ static const struct
 	const char *words;
 }			fixed_answers[FIXED_COUNT] = {
 	{400, "Bad request\n"}, {404, "Not found\n"}, {405, "Method not allowed\n"},
-	{413, "Too large\n"}, {500, "It could not be processed\n"}, {503, "Try again later\n"}
+	{413, "Too large\n"}, {429, "Too many requests\n"}, {500, "It could not be processed\n"}, {503, "Try again later\n"}
 };
 
 typedef struct Batch
@@ -170,6 +205,20 @@ typedef struct Batch
 	Request   **requests;
 	int			count;
 } Batch;
+
+/* What is read of routes and links. */
+typedef struct RouteList
+{
+	Route	   *list;
+	int			number;
+	Purpose    *purposes;
+	int			number_purposes;
+	char	   *gone;			/* bytes of crm.link_gone() */
+	size_t		gone_length;
+	char	  **gone_headers;
+	int			number_gone_headers;
+	bool		out_of_memory;
+} RouteList;
 
 typedef struct Rejection
 {
@@ -188,7 +237,12 @@ static size_t gathered = 0;		/* bytes of bodies and answers in memory */
 
 static Route *routes = NULL;
 static int	number_routes = 0;
-static int64 routes_at = 0;		/* when they were read; 0 = never */
+static Purpose *purposes = NULL;
+static int	number_purposes = 0;
+static int64 routes_at = 0;		/* when both were read; 0 = never */
+static struct MHD_Response *gone = NULL;	/* for links: crm.link_gone() */
+static uint8 good_links[GOOD_LINKS][CRM_SHA256_BYTES];
+static Misses misses[PEERS];
 
 static int64 now_ms = 0;		/* of this turn */
 static int64 sweep_at = 0;
@@ -196,6 +250,7 @@ static int64 log_at = 0;
 static int	refused_unknown = 0;
 static int	refused_large = 0;
 static int	refused_busy = 0;
+static int	refused_many = 0;
 static int	refused_slow = 0;
 static char last_peer[INET6_ADDRSTRLEN] = "";
 
@@ -216,6 +271,11 @@ static enum MHD_Result take_body(Request *r, const char *data, size_t length);
 static enum MHD_Result refuse(Request *r, Fixed what, int *counter);
 static enum MHD_Result send_answer(Request *r);
 static Route *route_of(Request *r);
+static Purpose *purpose_of(Request *r);
+static bool is_good_link(const uint8 *hash);
+static void keep_good_link(const uint8 *hash);
+static bool may_miss(const char *peer, bool give_back);
+static Fixed judge(Request *r, int64 *held_until);
 static bool method_in(const char *methods, const char *method);
 static void set_state(Connection *c, ConnectionState state);
 static void shut(Connection *c);
@@ -226,7 +286,12 @@ static void sweep(void);
 static void log_refused(void);
 static bool read_routes(void);
 static void read_routes_work(void *arg);
-static void free_routes(Route *list, int number);
+static void read_links_work(RouteList *fresh);
+static void keep_gone(RouteList *fresh);
+static bool add_header(struct MHD_Response *response, char *line);
+static bool copy_headers(HeapTuple tuple, TupleDesc desc, int column, char ***headers, int *number);
+static bool copy_bytes(HeapTuple tuple, TupleDesc desc, int column, char **bytes, size_t *length);
+static void free_routes(RouteList *list);
 static void answer_ready(void);
 static void answer_batch(Batch *batch);
 static void answer_work(void *arg);
@@ -246,6 +311,7 @@ crm_listener_main(Datum main_arg)
 	crm_loop_open();
 	open_daemon();
 	crm_worker_ready();
+	(void) read_routes();
 	crm_worker->say(crm_worker_slot, CRM_WORKER_IDLE, NULL);
 
 	for (;;)
@@ -405,6 +471,7 @@ open_daemon(void)
 		if (fixed[i] == NULL ||
 			MHD_add_response_header(fixed[i], "Content-Type", "text/plain; charset=utf-8") != MHD_YES ||
 			MHD_add_response_header(fixed[i], "Connection", "close") != MHD_YES ||
+			(i == FIXED_429 && MHD_add_response_header(fixed[i], "Retry-After", "60") != MHD_YES) ||
 			(i == FIXED_503 && MHD_add_response_header(fixed[i], "Retry-After", "5") != MHD_YES))
 			ereport(FATAL,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -551,7 +618,8 @@ static enum MHD_Result
 begin(Request *r, const char *method)
 {
 	const char *length;
-	Route	   *route;
+	int64		held_until = 0;
+	Fixed		what;
 
 	for (const unsigned char *c = (const unsigned char *) r->path; *c; c++)
 		if (*c <= 0x20 || *c >= 0x7f)
@@ -565,22 +633,21 @@ begin(Request *r, const char *method)
 		if (*c < 'A' || *c > 'Z')
 			return refuse(r, FIXED_405, &refused_unknown);
 
-	route = route_of(r);
-	if (route == NULL)
+	r->is_link = strncmp(r->path, "/l/", 3) == 0;
+	what = judge(r, &held_until);
+	if (what == FIXED_404)
 	{
 		if (now_ms - routes_at < ROUTES_AGAIN_MS && routes_at != 0)
 			return refuse(r, FIXED_404, &refused_unknown);
 		r->unverified = true;
-		r->limit = DEFAULT_BODY_BYTES;
+		r->limit = r->is_link ? LINK_BODY_BYTES : DEFAULT_BODY_BYTES;
 	}
-	else
-	{
-		if (!method_in(route->methods, r->method))
-			return refuse(r, FIXED_405, &refused_unknown);
-		if (now_ms < route->held_until)
-			return refuse(r, FIXED_503, &refused_busy);
-		r->limit = route->max_body;
-	}
+	else if (what != FIXED_COUNT)
+		return refuse(r, what, &refused_unknown);
+	else if (now_ms < held_until)
+		return refuse(r, FIXED_503, &refused_busy);
+	if (r->is_link && !r->is_good && !may_miss(r->connection->peer, false))
+		return refuse(r, FIXED_429, &refused_many);
 
 	length = MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, "Content-Length");
 	if (length != NULL)
@@ -663,7 +730,8 @@ refuse(Request *r, Fixed what, int *counter)
 	(*counter)++;
 	strlcpy(last_peer, r->connection->peer, sizeof(last_peer));
 	set_state(r->connection, CONN_SENDING);
-	return MHD_queue_response(r->mhd, fixed_answers[what].status, fixed[what]);
+	return MHD_queue_response(r->mhd, fixed_answers[what].status,
+							  r->is_link && what == FIXED_404 && gone != NULL ? gone : fixed[what]);
 }
 
 static enum MHD_Result
@@ -675,7 +743,7 @@ send_answer(Request *r)
 	set_state(r->connection, CONN_SENDING);
 	for (int i = 0; i < FIXED_COUNT; i++)
 		if (r->answer == NULL && r->number_headers == 0 && fixed_answers[i].status == r->status)
-			return MHD_queue_response(r->mhd, r->status, fixed[i]);
+			return MHD_queue_response(r->mhd, r->status, r->is_link && i == FIXED_404 && gone != NULL ? gone : fixed[i]);
 
 	/* the buffer is the response's from here on */
 	response = MHD_create_response_from_buffer(r->answer_length, r->answer ? r->answer : "",
@@ -686,22 +754,27 @@ send_answer(Request *r)
 	r->answer = NULL;
 	r->answer_length = 0;
 	for (int i = 0; i < r->number_headers; i++)
-	{
-		char	   *line = r->answer_headers[i];
-		char	   *colon = line ? strchr(line, ':') : NULL;
-
-		if (colon == NULL)
-			continue;
-		*colon++ = '\0';
-		colon += strspn(colon, " ");
-		/* what frames the message is the library's to say */
-		if (strcasecmp(line, "Content-Length") != 0 && strcasecmp(line, "Transfer-Encoding") != 0 &&
-			strcasecmp(line, "Connection") != 0 && strcasecmp(line, "Date") != 0)
-			(void) MHD_add_response_header(response, line, colon);
-	}
+		(void) add_header(response, r->answer_headers[i]);
 	result = MHD_queue_response(r->mhd, r->status, response);
 	MHD_destroy_response(response);
 	return result;
+}
+
+/* Cuts the line "Name: value" and adds it; false for one that is not ours to say. */
+static bool
+add_header(struct MHD_Response *response, char *line)
+{
+	char	   *colon = line ? strchr(line, ':') : NULL;
+
+	if (colon == NULL)
+		return false;
+	*colon++ = '\0';
+	colon += strspn(colon, " ");
+	/* what frames the message is the library's */
+	if (strcasecmp(line, "Content-Length") == 0 || strcasecmp(line, "Transfer-Encoding") == 0 ||
+		strcasecmp(line, "Connection") == 0 || strcasecmp(line, "Date") == 0)
+		return false;
+	return MHD_add_response_header(response, line, colon) == MHD_YES;
 }
 
 static void
@@ -783,6 +856,115 @@ route_of(Request *r)
 			result = route;
 	}
 	return result;
+}
+
+/*
+ * The purpose that the path of a link names; NULL when there is none or the
+ * token cannot be one.  Leaves the token's hash.
+ */
+static Purpose *
+purpose_of(Request *r)
+{
+	const char *name = r->path + 3;
+	size_t		length = strcspn(name, "/");
+	const char *token = name + length + 1;
+	size_t		token_length;
+
+	if (name[length] != '/')
+		return NULL;
+	token_length = strcspn(token, "/");
+	if (token_length < TOKEN_MIN || token_length > TOKEN_MAX ||
+		strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") < token_length)
+		return NULL;
+	crm_sha256(token, token_length, r->hash);
+	for (int i = 0; i < number_purposes; i++)
+		if (strlen(purposes[i].name) == length && memcmp(purposes[i].name, name, length) == 0)
+			return &purposes[i];
+	return NULL;
+}
+
+/*
+ * Is a request worth a transaction?  FIXED_COUNT if so, and then its limit is
+ * set; otherwise the answer.
+ */
+static Fixed
+judge(Request *r, int64 *held_until)
+{
+	const char *methods;
+	size_t		max_body;
+
+	if (r->is_link)
+	{
+		Purpose    *purpose = purpose_of(r);
+
+		if (purpose == NULL)
+			return FIXED_404;
+		r->is_good = is_good_link(r->hash);
+		methods = "GET,HEAD,POST";
+		max_body = r->is_good ? purpose->max_body : Min(purpose->max_body, LINK_BODY_BYTES);
+		*held_until = purpose->held_until;
+	}
+	else
+	{
+		Route	   *route = route_of(r);
+
+		if (route == NULL)
+			return FIXED_404;
+		methods = route->methods;
+		max_body = route->max_body;
+		*held_until = route->held_until;
+	}
+	if (!method_in(methods, r->method))
+		return FIXED_405;
+	if (r->length > max_body)
+		return FIXED_413;
+	r->limit = max_body;
+	return FIXED_COUNT;
+}
+
+/* Hashes are spread evenly, so one place each is enough. */
+static bool
+is_good_link(const uint8 *hash)
+{
+	return memcmp(good_links[(hash[0] << 8 | hash[1]) & (GOOD_LINKS - 1)], hash, CRM_SHA256_BYTES) == 0;
+}
+
+static void
+keep_good_link(const uint8 *hash)
+{
+	memcpy(good_links[(hash[0] << 8 | hash[1]) & (GOOD_LINKS - 1)], hash, CRM_SHA256_BYTES);
+}
+
+/*
+ * Counts a question for a link that may not be there, or takes it back when it
+ * was.  Peers that fall on the same place share what is left: whoever changes
+ * his address gains nothing.
+ */
+static bool
+may_miss(const char *peer, bool give_back)
+{
+	bool		proxy = strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0;
+	double		most = MISSES * (proxy ? PROXY_FACTOR : 1);
+	uint32		place = 2166136261u;
+	Misses	   *m;
+
+	for (const char *c = peer; *c; c++)
+		place = (place ^ (unsigned char) *c) * 16777619u;
+	m = &misses[place & (PEERS - 1)];
+	if (m->at == 0)
+		m->left = most;
+	else
+		m->left = Min(most, m->left + (now_ms - m->at) / 1000.0 * MISSES_PER_S * (proxy ? PROXY_FACTOR : 1));
+	m->at = now_ms;
+	if (give_back)
+	{
+		m->left = Min(most, m->left + 1);
+		return true;
+	}
+	if (m->left < 1)
+		return false;
+	m->left -= 1;
+	return true;
 }
 
 static bool
@@ -908,35 +1090,29 @@ sweep(void)
 static void
 log_refused(void)
 {
-	if (refused_unknown + refused_large + refused_busy + refused_slow == 0 || now_ms < log_at)
+	if (refused_unknown + refused_large + refused_busy + refused_slow + refused_many == 0 || now_ms < log_at)
 		return;
 	ereport(LOG,
-			(errmsg("crm listener: refused %d requests for unknown routes or with wrong tokens, %d too large, %d for want of room, %d too slow; the last from %s",
-					refused_unknown, refused_large, refused_busy, refused_slow, last_peer),
+			(errmsg("crm listener: refused %d requests for unknown routes or with wrong tokens, %d too large, %d for want of room, %d too slow, %d from peers that tried many links; the last from %s",
+					refused_unknown, refused_large, refused_busy, refused_slow, refused_many, last_peer),
 			 errhidestmt(true), errhidecontext(true)));
-	refused_unknown = refused_large = refused_busy = refused_slow = 0;
+	refused_unknown = refused_large = refused_busy = refused_slow = refused_many = 0;
 	log_at = now_ms + LOG_EVERY_MS;
 }
 
 /* ---- the routes ---------------------------------------------------------- */
 
-typedef struct RouteList
-{
-	Route	   *list;
-	int			number;
-	bool		out_of_memory;
-} RouteList;
-
 static bool
 read_routes(void)
 {
 	RouteList	fresh = {0};
+	RouteList	old = {0};
 	CrmFailure	failure;
 
 	if (!crm_worker_run("reading routes", ROUTES_LIMIT_MS, read_routes_work, &fresh, &failure) ||
 		fresh.out_of_memory)
 	{
-		free_routes(fresh.list, fresh.number);
+		free_routes(&fresh);
 		return false;
 	}
 	for (int i = 0; i < fresh.number; i++)
@@ -944,12 +1120,39 @@ read_routes(void)
 			if (strcmp(fresh.list[i].integration, routes[j].integration) == 0 &&
 				strcmp(fresh.list[i].name, routes[j].name) == 0)
 				fresh.list[i].held_until = routes[j].held_until;
-	free_routes(routes, number_routes);
+	for (int i = 0; i < fresh.number_purposes; i++)
+		for (int j = 0; j < number_purposes; j++)
+			if (strcmp(fresh.purposes[i].name, purposes[j].name) == 0)
+				fresh.purposes[i].held_until = purposes[j].held_until;
+	old.list = routes;
+	old.number = number_routes;
+	old.purposes = purposes;
+	old.number_purposes = number_purposes;
 	routes = fresh.list;
 	number_routes = fresh.number;
+	purposes = fresh.purposes;
+	number_purposes = fresh.number_purposes;
+	fresh.list = NULL;
+	fresh.number = 0;
+	fresh.purposes = NULL;
+	fresh.number_purposes = 0;
+	free_routes(&old);
+	keep_gone(&fresh);
+	free_routes(&fresh);
 	now_ms = crm_worker_ms();
 	routes_at = now_ms;
 	return true;
+}
+
+/* The page for links that do not work, once in the listener's life. */
+static void
+keep_gone(RouteList *fresh)
+{
+	if (gone != NULL || fresh->gone == NULL)
+		return;
+	gone = MHD_create_response_from_buffer(fresh->gone_length, fresh->gone, MHD_RESPMEM_MUST_COPY);
+	for (int i = 0; gone != NULL && i < fresh->number_gone_headers; i++)
+		(void) add_header(gone, fresh->gone_headers[i]);
 }
 
 static void
@@ -992,18 +1195,124 @@ read_routes_work(void *arg)
 		}
 		route->max_body = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
 	}
+	read_links_work(fresh);
+}
+
+/* Purposes each time; the page and the links that are good at the first time. */
+static void
+read_links_work(RouteList *fresh)
+{
+	if (SPI_execute("SELECT purpose, max_body_bytes FROM crm.listener_purposes()", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "crm.listener_purposes() gave no rows");
+	fresh->purposes = zeroed(sizeof(Purpose) * Max(SPI_processed, 1));
+	if (fresh->purposes == NULL)
+	{
+		fresh->out_of_memory = true;
+		return;
+	}
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Purpose    *purpose = &fresh->purposes[fresh->number_purposes++];
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		bool		isnull;
+
+		purpose->name = strdup(name ? name : "");
+		if (purpose->name == NULL)
+			fresh->out_of_memory = true;
+		purpose->max_body = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	if (gone != NULL)
+		return;
+
+	if (SPI_execute("SELECT g.headers, g.body FROM crm.link_gone() AS g", true, 0) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "crm.link_gone() gave no page");
+	if (!copy_headers(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &fresh->gone_headers, &fresh->number_gone_headers) ||
+		!copy_bytes(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &fresh->gone, &fresh->gone_length))
+		fresh->out_of_memory = true;
+
+	if (SPI_execute("SELECT l FROM crm.listener_links() AS l", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "crm.listener_links() gave no rows");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		hash = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (!isnull && VARSIZE_ANY_EXHDR(DatumGetByteaPP(hash)) == CRM_SHA256_BYTES)
+			keep_good_link((const uint8 *) VARDATA_ANY(DatumGetByteaPP(hash)));
+	}
 }
 
 static void
-free_routes(Route *list, int number)
+free_routes(RouteList *list)
 {
-	for (int i = 0; i < number; i++)
+	for (int i = 0; i < list->number; i++)
 	{
-		free(list[i].integration);
-		free(list[i].name);
-		free(list[i].methods);
+		free(list->list[i].integration);
+		free(list->list[i].name);
+		free(list->list[i].methods);
 	}
-	free(list);
+	free(list->list);
+	for (int i = 0; i < list->number_purposes; i++)
+		free(list->purposes[i].name);
+	free(list->purposes);
+	for (int i = 0; i < list->number_gone_headers; i++)
+		free(list->gone_headers[i]);
+	free(list->gone_headers);
+	free(list->gone);
+}
+
+/* A column text[] as malloc'd lines, at most 50; false for want of memory. */
+static bool
+copy_headers(HeapTuple tuple, TupleDesc desc, int column, char ***headers, int *number)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	Datum	   *lines;
+	bool	   *nulls;
+	int			found;
+
+	if (isnull)
+		return true;
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &lines, &nulls, &found);
+	found = Min(found, 50);
+	*headers = zeroed(sizeof(char *) * Max(found, 1));
+	if (*headers == NULL)
+		return false;
+	for (int i = 0; i < found; i++)
+	{
+		if (!nulls[i])
+			(*headers)[i] = strdup(TextDatumGetCString(lines[i]));
+		*number = i + 1;
+	}
+	return true;
+}
+
+/* A column bytea as malloc'd bytes; false for want of memory. */
+static bool
+copy_bytes(HeapTuple tuple, TupleDesc desc, int column, char **bytes, size_t *length)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bytea	   *found;
+	size_t		found_length;
+
+	if (isnull)
+		return true;
+	found = DatumGetByteaPP(value);
+	found_length = VARSIZE_ANY_EXHDR(found);
+	if (found_length > ANSWER_BYTES)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("an answer of %zu bytes is longer than 16 MB", found_length),
+				errhint("Answer with less."));
+	if (found_length == 0)
+		return true;
+	*bytes = malloc(found_length);
+	if (*bytes == NULL)
+		return false;
+	memcpy(*bytes, VARDATA_ANY(found), found_length);
+	*length = found_length;
+	return true;
 }
 
 /* ---- answers ------------------------------------------------------------- */
@@ -1039,15 +1348,11 @@ answer_ready(void)
 
 		if (r->unverified)
 		{
-			Route	   *route = route_of(r);
-			Fixed		what = FIXED_COUNT;
+			int64		held_until;
+			Fixed		what = judge(r, &held_until);
 
-			if (route == NULL)
-				what = routes_at == 0 ? FIXED_503 : FIXED_404;
-			else if (!method_in(route->methods, r->method))
-				what = FIXED_405;
-			else if (r->length > route->max_body)
-				what = FIXED_413;
+			if (what == FIXED_404 && routes_at == 0)
+				what = FIXED_503;
 			if (what != FIXED_COUNT)
 			{
 				refused_unknown++;
@@ -1061,6 +1366,17 @@ answer_ready(void)
 
 	if (batch.count > 0)
 		answer_batch(&batch);
+	for (int i = 0; i < batch.count; i++)
+	{
+		Request    *r = batch.requests[i];
+
+		if (r->is_link && r->status < 400)
+		{
+			if (!r->is_good)
+				(void) may_miss(r->connection->peer, true);
+			keep_good_link(r->hash);
+		}
+	}
 	for (int i = 0; i < number; i++)
 		resume(all[i]);
 }
@@ -1102,11 +1418,14 @@ answer_batch(Batch *batch)
 		}
 		if (failure.sqlerrcode == ERRCODE_QUERY_CANCELED)
 		{
-			Route	   *route = route_of(r);
+			Route	   *route = r->is_link ? NULL : route_of(r);
+			Purpose    *purpose = r->is_link ? purpose_of(r) : NULL;
 
 			/* the others shall not wait for it again and again */
 			if (route != NULL)
 				route->held_until = start + HOLD_MS;
+			if (purpose != NULL)
+				purpose->held_until = start + HOLD_MS;
 		}
 		answer_fixed(r, FIXED_500);
 		(void) crm_worker_run("keeping a request", ROUTES_LIMIT_MS, reject_work, &rejection, &another);
@@ -1189,50 +1508,13 @@ keep_answer(Request *r, HeapTuple tuple, TupleDesc desc)
 		return;
 	r->status = DatumGetInt32(value);
 
-	value = SPI_getbinval(tuple, desc, 2, &isnull);
-	if (!isnull)
+	(void) copy_headers(tuple, desc, 2, &r->answer_headers, &r->number_headers);
+	if (!copy_bytes(tuple, desc, 3, &r->answer, &r->answer_length))
 	{
-		Datum	   *lines;
-		bool	   *nulls;
-		int			number;
-
-		deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &lines, &nulls, &number);
-		number = Min(number, 50);
-		r->answer_headers = zeroed(sizeof(char *) * Max(number, 1));
-		if (r->answer_headers == NULL)
-			number = 0;
-		for (int i = 0; i < number; i++)
-		{
-			if (!nulls[i])
-				r->answer_headers[i] = strdup(TextDatumGetCString(lines[i]));
-			r->number_headers = i + 1;
-		}
+		answer_fixed(r, FIXED_503);
+		return;
 	}
-
-	value = SPI_getbinval(tuple, desc, 3, &isnull);
-	if (!isnull)
-	{
-		bytea	   *bytes = DatumGetByteaPP(value);
-		size_t		length = VARSIZE_ANY_EXHDR(bytes);
-
-		if (length > ANSWER_BYTES)
-			ereport(ERROR,
-					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					errmsg("an answer of %zu bytes is longer than 16 MB", length),
-					errhint("Answer with less."));
-		if (length > 0)
-		{
-			r->answer = malloc(length);
-			if (r->answer == NULL)
-			{
-				answer_fixed(r, FIXED_503);
-				return;
-			}
-			memcpy(r->answer, VARDATA_ANY(bytes), length);
-			r->answer_length = length;
-			gathered += length;
-		}
-	}
+	gathered += r->answer_length;
 }
 
 /* Forgets an answer that was kept, and sets a plain one. */

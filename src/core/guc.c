@@ -31,6 +31,12 @@ int			crm_guc_couriers = 1;
 /* longest sleep of a courier that nobody wakes, in milliseconds */
 int			crm_guc_fallback_ms = 10000;
 
+/*
+ * a map to look at a place: {lat} and {lon} stand for degrees.  Only superusers
+ * set it, as crm.public_url.
+ */
+static char *guc_map_url = NULL;
+
 /* upper bound of what may leave; crm.activate() decides below it */
 int			crm_guc_mode = CRM_LIVE;
 
@@ -62,6 +68,25 @@ check_time_zone(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
 	GUC_check_errhint("SELECT name FROM pg_timezone_names lists the known ones.");
+	return false;
+}
+
+/* An address that names both coordinates. */
+static bool
+check_map_url(char **newval, void **extra, GucSource source)
+{
+	bool		plain = true;
+
+	for (const unsigned char *c = (const unsigned char *) *newval; *c; c++)
+		if (*c <= 0x20 || *c >= 0x7f || strchr("\"'<>\\", *c) != NULL)
+			plain = false;
+	if (**newval == '\0' ||
+		(plain && strlen(*newval) <= 500 &&
+		 (strncmp(*newval, "https://", 8) == 0 || strncmp(*newval, "http://", 7) == 0) &&
+		 strstr(*newval, "{lat}") != NULL && strstr(*newval, "{lon}") != NULL))
+		return true;
+	GUC_check_errdetail("\"%s\" is no address of a map.", *newval);
+	GUC_check_errhint("Give http:// or https:// with {lat} and {lon} in it, or nothing for no map.");
 	return false;
 }
 
@@ -129,6 +154,14 @@ crm_guc_init(void)
 							   "",
 							   PGC_SUSET, 0,
 							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("crm.map_url",
+							   "Map that a page leads to.",
+							   "An address with {lat} and {lon}; empty: coordinates only.",
+							   &guc_map_url,
+							   "https://yandex.ru/maps/?pt={lon},{lat}&z=12",
+							   PGC_SUSET, 0,
+							   check_map_url, NULL, NULL);
 
 	DefineCustomEnumVariable("crm.mode",
 							 "Upper bound of what may leave the database.",

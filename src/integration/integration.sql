@@ -661,6 +661,10 @@ BEGIN
 	FOREACH request IN ARRAY requests LOOP
 		answer := NULL;
 		parts := string_to_array(request.path, '/');
+		IF parts[1] = '' AND parts[2] = 'l' THEN
+			RETURN NEXT crm.listener_link(request);
+			CONTINUE;
+		END IF;
 		SELECT r.integration_id, r.function, r.methods, r.max_body_bytes INTO found_route
 		FROM crm.route r
 		JOIN crm.integration i ON i.id = r.integration_id
@@ -691,15 +695,16 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.listener_handle(crm.http_request[]) IS 'The listener''s door: answers the requests in their order, in this one transaction. Unknown route or token 404, method 405, body 413, database not active 503. An error of a route''s function ends the batch; the listener then takes the requests one by one.';
+COMMENT ON FUNCTION crm.listener_handle(crm.http_request[]) IS 'The listener''s door: answers the requests in their order, in this one transaction. Unknown route or token 404, method 405, body 413, database not active 503; links are answered by crm.listener_link(). An error of a route''s function ends the batch; the listener then takes the requests one by one.';
 
 CREATE OR REPLACE FUNCTION crm.listener_reject(request crm.http_request, sqlstate text, message text) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	parts text[] := string_to_array(request.path, '/');
 BEGIN
-	PERFORM crm.reject((SELECT i.id FROM crm.integration i WHERE i.name = parts[3]),
-		format('inbound %s /h/%s/%s', request.method, parts[3], parts[4]), message, sqlstate,
+	PERFORM crm.reject((SELECT i.id FROM crm.integration i WHERE i.name = parts[3] AND parts[2] = 'h'),
+		CASE parts[2] WHEN 'l' THEN format('inbound %s /l/%s', request.method, parts[3]) -- what follows is the token
+			ELSE format('inbound %s /h/%s/%s', request.method, parts[3], parts[4]) END, message, sqlstate,
 		convert_to(coalesce(nullif(request.query, '') || E'\n', ''), 'UTF8') || coalesce(request.body, ''));
 END
 $$;

@@ -43,27 +43,37 @@ COMMENT ON FUNCTION crm.register_link_purpose(text, text, integer) IS 'Makes a p
 
 -- ---- making and closing ----------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION crm.link_base() RETURNS text
+CREATE OR REPLACE FUNCTION crm.setting_now(name text) RETURNS text
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	base text;
+	found text;
 BEGIN
-	-- from the catalogue: a courier's session began before the setting was made
-	SELECT substr(c.setting, length('crm.public_url=') + 1) INTO base
+	SELECT substr(c.setting, length(setting_now.name) + 2) INTO found
 	FROM pg_db_role_setting s
 	LEFT JOIN pg_database d ON d.oid = s.setdatabase
 	CROSS JOIN LATERAL unnest(s.setconfig) AS c(setting)
-	WHERE s.setrole = 0 AND (d.datname = current_database() OR s.setdatabase = 0) AND c.setting LIKE 'crm.public_url=_%'
+	WHERE s.setrole = 0 AND (d.datname = current_database() OR s.setdatabase = 0) AND starts_with(c.setting, setting_now.name || '=')
 	ORDER BY s.setdatabase = 0
 	LIMIT 1;
-	IF base IS NULL AND current_setting('crm.public_url') <> '' THEN
-		SELECT g.setting INTO base FROM pg_settings g
-		WHERE g.name = 'crm.public_url' AND g.source NOT IN ('database', 'user', 'database user', 'global');
+	IF found IS NULL AND current_setting(setting_now.name) = '' THEN
+		found := ''; -- the view below is slow
+	ELSIF found IS NULL THEN
+		SELECT CASE WHEN g.source IN ('database', 'user', 'database user', 'global') THEN g.boot_val ELSE g.setting END INTO found
+		FROM pg_settings g WHERE g.name = setting_now.name;
 	END IF;
-	RETURN coalesce(rtrim(nullif(base, ''), '/'), 'http://' || regexp_replace(crm.listener_address(), '^(0\.0\.0\.0|\[::\])(?=:)', '127.0.0.1'));
+	RETURN found;
 END
 $$;
-COMMENT ON FUNCTION crm.link_base() IS 'What links begin with, without a slash at the end: the setting crm.public_url (ALTER DATABASE … SET holds at once, then the server''s configuration), else the address of the listener; NULL when there is neither.';
+COMMENT ON FUNCTION crm.setting_now(text) IS 'A setting as ALTER DATABASE … SET or ALTER ROLE ALL SET says it now, else as the server''s configuration does: the session of a courier or listener began before the setting was changed. Only for settings that superusers alone may set.';
+
+CREATE OR REPLACE FUNCTION crm.link_base() RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN coalesce(rtrim(nullif(crm.setting_now('crm.public_url'), ''), '/'),
+		'http://' || regexp_replace(crm.listener_address(), '^(0\.0\.0\.0|\[::\])(?=:)', '127.0.0.1'));
+END
+$$;
+COMMENT ON FUNCTION crm.link_base() IS 'What links begin with, without a slash at the end: the setting crm.public_url, else the address of the listener; NULL when there is neither.';
 
 CREATE OR REPLACE FUNCTION crm.make_link(purpose text, object_kind text, object_id bigint, expires_at timestamptz, uses integer DEFAULT NULL, company_id bigint DEFAULT NULL) RETURNS text
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
@@ -140,6 +150,107 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.close_links(text, text, bigint, text) IS 'Closes the open links of a purpose (NULL: of every purpose) about an object, with the reason; returns how many. A form that was sent before is still answered as it was. Error 22023 without a reason.';
+
+-- ---- the listener's door ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION crm.listener_purposes() RETURNS TABLE (purpose text, max_body_bytes integer)
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT p.purpose, p.max_body_bytes FROM crm.link_purpose p ORDER BY p.purpose
+$$;
+COMMENT ON FUNCTION crm.listener_purposes() IS 'What the listener checks a link against before it costs a transaction.';
+
+CREATE OR REPLACE FUNCTION crm.listener_links() RETURNS SETOF bytea
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT l.token_hash
+	FROM (SELECT * FROM crm.link ORDER BY id DESC LIMIT 20000) l
+	WHERE l.last_used_at > crm.now() - interval '1 day' AND l.closed_at IS NULL AND (l.expires_at IS NULL OR l.expires_at > crm.now())
+	ORDER BY l.last_used_at DESC
+	LIMIT 2000
+$$;
+COMMENT ON FUNCTION crm.listener_links() IS 'Hashes of links that were opened lately: a listener that has just started takes files from their holders as the one before it did.';
+
+CREATE OR REPLACE FUNCTION crm.listener_link(request crm.http_request) RETURNS crm.http_response
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+	parts       text[] := string_to_array(request.path, '/');
+	hash        bytea  := sha256(convert_to(coalesce(parts[4], ''), 'UTF8'));
+	asked       crm.link_purpose;
+	link        crm.link;
+	done        crm.link_use;
+	once        text;
+	mark        bytea;
+	answer      crm.http_response;
+BEGIN
+	IF crm.mode() = 'off' THEN
+		answer.status := 503;
+		answer.headers := ARRAY['Retry-After: 60'];
+		RETURN answer;
+	END IF;
+	SELECT * INTO asked FROM crm.link_purpose p WHERE p.purpose = parts[3];
+	IF NOT FOUND THEN
+		RETURN crm.link_gone();
+	ELSIF request.method NOT IN ('GET', 'HEAD', 'POST') THEN
+		answer.status := 405;
+		answer.headers := ARRAY['Allow: GET, HEAD, POST'];
+		RETURN answer;
+	ELSIF octet_length(request.body) > asked.max_body_bytes THEN
+		answer.status := 413;
+		RETURN answer;
+	END IF;
+	request.path := coalesce('/' || nullif(array_to_string(parts[5:], '/'), ''), CASE WHEN cardinality(parts) > 4 THEN '/' ELSE '' END);
+
+	IF request.method = 'POST' THEN
+		-- a second sender waits for the first one's answer
+		SELECT * INTO link FROM crm.link l WHERE l.token_hash = hash AND l.purpose = asked.purpose FOR NO KEY UPDATE;
+		IF NOT FOUND THEN
+			RETURN crm.link_gone();
+		END IF;
+		once := crm.form_once(request);
+		mark := sha256(convert_to(jsonb_build_array(request.path, once, CASE WHEN once IS NULL THEN request.query END)::text, 'UTF8')
+			|| CASE WHEN once IS NULL THEN coalesce(request.body, '') ELSE '' END);
+		SELECT * INTO done FROM crm.link_use u WHERE u.link_id = link.id AND u.fingerprint = mark;
+		IF NOT FOUND THEN
+			IF link.closed_at IS NOT NULL OR link.expires_at <= crm.now() THEN
+				RETURN crm.link_gone();
+			ELSIF link.used >= link.uses THEN
+				SELECT * INTO done FROM crm.link_use u WHERE u.link_id = link.id ORDER BY u.at DESC LIMIT 1;
+			END IF;
+		END IF;
+		IF done.status = 200 AND done.body IS NULL THEN
+			RETURN crm.page_answer(200, crm.page_html('Принято · Taken', '<h1>Это уже принято</h1><p lang="en">This was taken already.</p>'));
+		ELSIF done.status IS NOT NULL THEN
+			RETURN ROW (done.status, done.headers, done.body)::crm.http_response;
+		END IF;
+	ELSE
+		request.method := 'GET';
+		SELECT * INTO link FROM crm.link l
+		WHERE l.token_hash = hash AND l.purpose = asked.purpose AND l.closed_at IS NULL AND (l.expires_at IS NULL OR l.expires_at > crm.now())
+			AND (l.uses IS NULL OR l.used < l.uses);
+		IF NOT FOUND THEN
+			RETURN crm.link_gone();
+		END IF;
+		IF link.last_used_at IS NULL OR link.last_used_at < crm.now() - interval '1 hour' THEN
+			UPDATE crm.link l SET last_used_at = crm.now()
+			WHERE l.id IN (SELECT s.id FROM crm.link s WHERE s.id = link.id FOR NO KEY UPDATE SKIP LOCKED);
+		END IF;
+	END IF;
+
+	answer := crm.call_link(asked.function, link.id, request, 5000);
+	IF answer IS NULL THEN
+		answer.status := 204;
+	ELSIF answer.status IS NULL OR answer.status NOT BETWEEN 200 AND 599 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s answered with status %s', asked.function, coalesce(answer.status::text, 'NULL')),
+			HINT = 'A purpose''s function answers with a status from 200 to 599.';
+	END IF;
+	IF request.method = 'POST' AND answer.status < 400 THEN
+		INSERT INTO crm.link_use (link_id, fingerprint, status, headers, body)
+		VALUES (link.id, mark, answer.status, answer.headers, CASE WHEN octet_length(answer.body) <= 262144 THEN answer.body END);
+		UPDATE crm.link l SET used = l.used + 1, last_used_at = crm.now() WHERE l.id = link.id;
+	END IF;
+	RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION crm.listener_link(crm.http_request) IS 'Answers /l/PURPOSE/TOKEN[/rest]. Looking (GET, HEAD) never uses a link up, since mail scanners open every one; a form (POST) that is answered with less than 400 does, and the same form again gets the first one''s answer and does nothing, also after the link has ended. Of a link that is used up every form gets the last answer. Unknown, expired, used up and closed look alike: crm.link_gone(). 405, 413, 503 while the database is not active. Errors of the purpose''s function go through.';
 
 -- ---- upkeep ----------------------------------------------------------------------------------------
 

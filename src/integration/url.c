@@ -20,14 +20,14 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "integration/integration.h"
+
 /* An octet outside of ASCII becomes three characters. */
 #define MAX_ENCODED		(MaxAllocSize / 3 - VARHDRSZ)
 
 PG_FUNCTION_INFO_V1(crm_integration_url_encode);
 PG_FUNCTION_INFO_V1(crm_integration_form_value);
 
-static char *decode_component(const char *from, int length, int *decoded);
-static text *utf8_to_text(const char *bytes, int length);
 static int	hex_digit(char c);
 
 /*
@@ -109,7 +109,7 @@ crm_integration_form_value(PG_FUNCTION_ARGS)
 		if (stop == NULL)
 			stop = end;
 		equals = memchr(at, '=', stop - at);
-		key = decode_component(at, (equals ? equals : stop) - at, &key_length);
+		key = crm_form_decode(at, (equals ? equals : stop) - at, &key_length);
 		if (key_length == name_length && memcmp(key, VARDATA_ANY(name), name_length) == 0)
 		{
 			char	   *value;
@@ -117,8 +117,8 @@ crm_integration_form_value(PG_FUNCTION_ARGS)
 
 			if (equals == NULL)
 				PG_RETURN_TEXT_P(cstring_to_text_with_len("", 0));
-			value = decode_component(equals + 1, stop - equals - 1, &value_length);
-			PG_RETURN_TEXT_P(utf8_to_text(value, value_length));
+			value = crm_form_decode(equals + 1, stop - equals - 1, &value_length);
+			PG_RETURN_TEXT_P(crm_text_of_stranger(value, value_length));
 		}
 		pfree(key);
 		at = stop + 1;
@@ -129,8 +129,8 @@ crm_integration_form_value(PG_FUNCTION_ARGS)
 /*
  * Undo the encoding of one name or value of a form: "+" is a space there.
  */
-static char *
-decode_component(const char *from, int length, int *decoded)
+char *
+crm_form_decode(const char *from, int length, int *decoded)
 {
 	char	   *result = palloc(length + 1);
 	char	   *to = result;
@@ -157,8 +157,8 @@ decode_component(const char *from, int length, int *decoded)
  * Octets of a stranger as a text of this database: what is no UTF-8, and NUL,
  * becomes U+FFFD, and what the database's encoding lacks becomes "?".
  */
-static text *
-utf8_to_text(const char *bytes, int length)
+text *
+crm_text_of_stranger(const char *bytes, int length)
 {
 	StringInfoData clean;
 	const unsigned char *at = (const unsigned char *) bytes;
