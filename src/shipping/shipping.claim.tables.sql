@@ -12,6 +12,7 @@ CREATE TABLE crm.slot (
 	place_id bigint,
 	order_id bigint,
 	trip_id bigint,
+	trip_found boolean NOT NULL DEFAULT false,
 	vehicle_id bigint,
 	carrier_id bigint,
 	planned_from timestamptz NOT NULL,
@@ -26,9 +27,12 @@ CREATE TABLE crm.slot (
 	late_at timestamptz NOT NULL,
 	late_told_at timestamptz,
 	called_at timestamptz,
+	called_told_at timestamptz,
 	arrived_at timestamptz,
 	arrived_error_s double precision,
 	arrived_means text,
+	arrived_checkin_id bigint,
+	judged boolean NOT NULL DEFAULT false,
 	cancelled_at timestamptz,
 	source text NOT NULL DEFAULT 'manual',
 	source_id text,
@@ -45,6 +49,7 @@ COMMENT ON COLUMN crm.slot.kind IS 'loading or unloading';
 COMMENT ON COLUMN crm.slot.place_id IS 'crm.place.id where the vehicle is to come; NULL: not said (loading: the only plant)';
 COMMENT ON COLUMN crm.slot.order_id IS 'crm.customer_order.id; NULL: not known';
 COMMENT ON COLUMN crm.slot.trip_id IS 'crm.trip.id; NULL: not loaded yet. Found by vehicle and time where it is not given';
+COMMENT ON COLUMN crm.slot.trip_found IS 'True: trip_id was found by vehicle and time; false: it was given';
 COMMENT ON COLUMN crm.slot.vehicle_id IS 'crm.vehicle.id; NULL: not named yet, or the window of an order that any vehicle may use';
 COMMENT ON COLUMN crm.slot.carrier_id IS 'crm.company.id of the carrier; NULL: that of the vehicle';
 COMMENT ON COLUMN crm.slot.planned_from IS 'Start of the slot or window as planned now';
@@ -59,9 +64,12 @@ COMMENT ON COLUMN crm.slot.agreed_to IS 'planned_to of the agreed plan';
 COMMENT ON COLUMN crm.slot.late_at IS 'When slot.late is due: the agreed time (loading: its start, unloading: its end) + grace + 1 second';
 COMMENT ON COLUMN crm.slot.late_told_at IS 'When slot.late was emitted, business clock; NULL: not. What makes it happen once';
 COMMENT ON COLUMN crm.slot.called_at IS 'When the driver was called to the gate; NULL: not yet';
+COMMENT ON COLUMN crm.slot.called_told_at IS 'When slot.called was emitted; NULL: not. What makes it happen once';
 COMMENT ON COLUMN crm.slot.arrived_at IS 'The earliest proved arrival; NULL: not come. May be corrected by later proofs';
 COMMENT ON COLUMN crm.slot.arrived_error_s IS 'The true arrival is not farther from arrived_at than this, seconds; 0: a check-in; NULL: no bound is known';
 COMMENT ON COLUMN crm.slot.arrived_means IS 'What proves it: gate, weighbridge, bot, manual, gps';
+COMMENT ON COLUMN crm.slot.arrived_checkin_id IS 'crm.checkin.id that proves it; NULL: not come';
+COMMENT ON COLUMN crm.slot.judged IS 'False: what follows from the row was not drawn yet';
 COMMENT ON COLUMN crm.slot.cancelled_at IS 'Since when the slot is void; NULL: in force';
 COMMENT ON COLUMN crm.slot.source IS 'Where the row comes from: manual, erp; order: the window of crm.customer_order, kept by a trigger';
 COMMENT ON COLUMN crm.slot.source_id IS 'Id there, unique within the source';
@@ -70,6 +78,7 @@ CREATE INDEX slot_vehicle ON crm.slot (vehicle_id, agreed_from) WHERE vehicle_id
 CREATE INDEX slot_order ON crm.slot (order_id) WHERE order_id IS NOT NULL;
 CREATE INDEX slot_trip ON crm.slot (trip_id) WHERE trip_id IS NOT NULL;
 CREATE INDEX slot_place ON crm.slot (place_id, planned_from);
+CREATE INDEX slot_unjudged ON crm.slot (id) WHERE NOT judged;
 CREATE INDEX slot_due ON crm.slot (late_at) WHERE kind = 'loading' AND late_told_at IS NULL AND arrived_at IS NULL AND cancelled_at IS NULL;
 
 CREATE TABLE crm.slot_plan (
@@ -107,7 +116,7 @@ CREATE TABLE crm.checkin (
 	place_id bigint,
 	slot_id bigint,
 	at timestamptz NOT NULL,
-	error_s double precision NOT NULL DEFAULT 0,
+	error_s double precision DEFAULT 0,
 	means text NOT NULL DEFAULT 'manual',
 	passage_id bigint,
 	shipment_id bigint,
@@ -127,7 +136,7 @@ COMMENT ON COLUMN crm.checkin.vehicle_id IS 'crm.vehicle.id';
 COMMENT ON COLUMN crm.checkin.place_id IS 'crm.place.id; NULL: not said, counts for any slot of the vehicle for loading';
 COMMENT ON COLUMN crm.checkin.slot_id IS 'crm.slot.id that it answers; NULL: the slot of the vehicle that is nearest in time';
 COMMENT ON COLUMN crm.checkin.at IS 'When it was there';
-COMMENT ON COLUMN crm.checkin.error_s IS 'The true arrival is not farther from at than this, seconds; 0 for people and gates';
+COMMENT ON COLUMN crm.checkin.error_s IS 'The true arrival is not farther from at than this, seconds; 0 for people and gates; NULL: no bound is known (a tracker that was silent before)';
 COMMENT ON COLUMN crm.checkin.means IS 'gate, weighbridge, bot, monitor, manual, gps';
 COMMENT ON COLUMN crm.checkin.passage_id IS 'crm.passage.id behind a means gps';
 COMMENT ON COLUMN crm.checkin.shipment_id IS 'crm.shipment.id behind a means weighbridge';
@@ -307,6 +316,8 @@ COMMENT ON COLUMN crm.lateness.superseded_at IS 'When another version took its p
 CREATE UNIQUE INDEX lateness_in_force ON crm.lateness (trip_id, side) WHERE superseded_at IS NULL;
 CREATE INDEX lateness_carrier ON crm.lateness (carrier_id, business_date) WHERE superseded_at IS NULL;
 CREATE INDEX lateness_slot ON crm.lateness (slot_id);
+CREATE INDEX lateness_place ON crm.lateness (place_id, planned_at) WHERE superseded_at IS NULL;
+CREATE INDEX shipment_vehicle_weighed ON crm.shipment (vehicle_id, weighed_at) WHERE vehicle_id IS NOT NULL;
 
 CREATE TABLE crm.claim (
 	id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -332,6 +343,7 @@ CREATE TABLE crm.claim (
 	reason text,
 	deal_id bigint,
 	document_id bigint,
+	send_tries integer NOT NULL DEFAULT 0,
 	hash text NOT NULL,
 	CONSTRAINT claim_side_check CHECK (side IN ('loading', 'unloading')),
 	CONSTRAINT claim_state_check CHECK (state IN ('made', 'sent', 'explained', 'reviewing', 'accepted', 'partly', 'rejected', 'cancelled')),
@@ -356,15 +368,17 @@ COMMENT ON COLUMN crm.claim.currency IS 'RUB';
 COMMENT ON COLUMN crm.claim.state IS 'made, sent, explained, reviewing; accepted (the explanation: penalty 0), partly, rejected (the penalty stands), cancelled (facts or people took it back)';
 COMMENT ON COLUMN crm.claim.explain_by IS 'Until when the carrier may explain';
 COMMENT ON COLUMN crm.claim.made_at IS 'When it was made, business clock';
-COMMENT ON COLUMN crm.claim.sent_at IS 'When it was handed to the messages for the carrier; NULL: not sent';
+COMMENT ON COLUMN crm.claim.sent_at IS 'When this revision was handed to the messages for the carrier; NULL: not sent';
 COMMENT ON COLUMN crm.claim.explained_at IS 'When the first explanation came';
 COMMENT ON COLUMN crm.claim.decided_at IS 'When the lawyers decided';
 COMMENT ON COLUMN crm.claim.reason IS 'Why it was decided so or cancelled';
 COMMENT ON COLUMN crm.claim.deal_id IS 'crm.deal.id of its review in the funnel claim; NULL: not explained yet';
 COMMENT ON COLUMN crm.claim.document_id IS 'crm.document.id of the paper in force; NULL: not made';
+COMMENT ON COLUMN crm.claim.send_tries IS 'How often the courier failed to send it; from ten on it leaves it to people';
 COMMENT ON COLUMN crm.claim.hash IS 'SHA-256 over the canonical text of its points of this revision, hexadecimal';
 CREATE UNIQUE INDEX claim_once ON crm.claim (trip_id, side) WHERE state <> 'cancelled';
 CREATE INDEX claim_carrier ON crm.claim (carrier_id, made_at);
+CREATE INDEX claim_unsent ON crm.claim (id) WHERE sent_at IS NULL AND state <> 'cancelled';
 CREATE INDEX claim_term ON crm.claim (term_id);
 CREATE INDEX claim_deal ON crm.claim (deal_id) WHERE deal_id IS NOT NULL;
 
@@ -404,13 +418,13 @@ CREATE TABLE crm.claim_log (
 	penalty numeric(14,2) NOT NULL,
 	reason text,
 	by text NOT NULL DEFAULT session_user,
-	CONSTRAINT claim_log_what_check CHECK (what IN ('made', 'sent', 'explained', 'reviewing', 'accepted', 'partly', 'rejected', 'cancelled', 'lowered', 'not raised'))
+	CONSTRAINT claim_log_what_check CHECK (what IN ('made', 'sent', 'explained', 'reviewing', 'accepted', 'partly', 'rejected', 'cancelled', 'lowered', 'revised', 'not raised'))
 );
 COMMENT ON TABLE crm.claim_log IS 'The life of a penalty, append-only: who did what, and what it cost from then on';
 COMMENT ON COLUMN crm.claim_log.id IS 'Our number';
 COMMENT ON COLUMN crm.claim_log.claim_id IS 'crm.claim.id';
 COMMENT ON COLUMN crm.claim_log.at IS 'When, business clock';
-COMMENT ON COLUMN crm.claim_log.what IS 'made, sent, explained, reviewing, accepted, partly, rejected, cancelled; lowered: by new facts; not raised: new facts would have raised it';
+COMMENT ON COLUMN crm.claim_log.what IS 'made, sent, explained, reviewing, accepted, partly, rejected, cancelled; lowered: by new facts; revised: new facts, the same penalty; not raised: new facts would have raised it';
 COMMENT ON COLUMN crm.claim_log.state IS 'State after it';
 COMMENT ON COLUMN crm.claim_log.penalty_before IS 'Penalty before, roubles; NULL: it was made';
 COMMENT ON COLUMN crm.claim_log.penalty IS 'Penalty after, roubles';

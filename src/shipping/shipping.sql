@@ -736,7 +736,7 @@ CREATE OR REPLACE FUNCTION crm.order_deals(object_ids bigint[]) RETURNS TABLE (o
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT o.id, coalesce(o.deal_id, (SELECT d.id FROM crm.deal d
-		WHERE d.company_id = o.company_id AND d.closed_at IS NULL ORDER BY d.created_at DESC, d.id DESC LIMIT 1))
+		WHERE d.company_id = o.company_id AND d.closed_at IS NULL AND d.source <> 'claim' ORDER BY d.created_at DESC, d.id DESC LIMIT 1))
 	FROM crm.customer_order o WHERE o.id = ANY ($1)
 $$;
 COMMENT ON FUNCTION crm.order_deals(bigint[]) IS 'Deal finder of customer_order: the order''s own deal, else the newest open deal of the client';
