@@ -76,6 +76,7 @@ COMMENT ON COLUMN crm.slot.source_id IS 'Id there, unique within the source';
 COMMENT ON COLUMN crm.slot.created_at IS 'When we learned of the slot';
 CREATE INDEX slot_vehicle ON crm.slot (vehicle_id, agreed_from) WHERE vehicle_id IS NOT NULL;
 CREATE INDEX slot_order ON crm.slot (order_id) WHERE order_id IS NOT NULL;
+CREATE INDEX slot_order_window ON crm.slot (order_id) WHERE kind = 'unloading' AND vehicle_id IS NULL AND trip_id IS NULL;
 CREATE INDEX slot_trip ON crm.slot (trip_id) WHERE trip_id IS NOT NULL;
 CREATE INDEX slot_place ON crm.slot (place_id, planned_from);
 CREATE INDEX slot_unjudged ON crm.slot (id) WHERE NOT judged;
