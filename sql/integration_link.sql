@@ -46,7 +46,9 @@ SET LOCAL ROLE crm_manager;
 SET LOCAL crm.public_url = 'https://elsewhere.example';
 ROLLBACK TO s;
 -- bad input
+\set VERBOSITY terse
 SELECT crm.make_link('x_none', 'trip', 7, NULL);
+\set VERBOSITY default
 ROLLBACK TO s;
 SELECT crm.make_link('x_page', 'a trip', 7, NULL);
 ROLLBACK TO s;

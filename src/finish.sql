@@ -133,6 +133,8 @@ BEGIN
 			('function', 'crm.html',                        'EXECUTE',                     'crm_courier, crm_integrator'),
 			('function', 'crm.link_gone',                   'EXECUTE',                     'crm_courier'),
 			('function', 'crm.link_token',                  'EXECUTE',                     'crm_courier, crm_integrator'),
+			('function', 'crm.trip_track_link',             'EXECUTE',                     'crm_courier, crm_integrator, crm_head, crm_director'),
+			('function', 'crm.monitor_link',                'EXECUTE',                     'crm_head, crm_director'),
 			('table',    'crm.link',                        'SELECT',                      'crm_director'),
 			('table',    'crm.link_purpose',                'SELECT',                      'crm_integrator, crm_director'),
 			('function', 'crm.header_value',                'EXECUTE',                     'crm_courier, crm_integrator'),
