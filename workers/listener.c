@@ -78,7 +78,7 @@
 #define PEERS				1024	/* counted; a power of two */
 #define MISSES				60	/* links not there that one peer may ask for at once */
 #define MISSES_PER_S		1
-#define PROXY_FACTOR		20	/* loopback is a proxy: many people */
+#define PROXY_FACTOR		10	/* loopback is a proxy: many people */
 
 #define CONNECTIONS			640 /* at most, if the limit of open files allows */
 #define BACKLOG				1024	/* the rest waits here, in the kernel */
