@@ -31,7 +31,7 @@ BEGIN
 	UPDATE crm.integration_state SET session = session || jsonb_build_object('asked', (session ->> 'taken')::integer + 1) WHERE integration_id = 77 AND session ? 'sid';
 	PERFORM crm.courier_settle(1, 77, ARRAY[ROW (1, status, '', body, error, true, 20,
 		jsonb_build_object('step', step) || CASE step WHEN 'login' THEN '{}' ELSE jsonb_build_object('sid', crm.session_value(77) ->> 'sid', 'from', 0) END || more)::crm.reply]);
-	RETURN (SELECT format('%s failures %s%s', session - ARRAY['evts_at', 'units_at', 'base', 'asked', 'taken'], failures, ': ' || last_error) FROM crm.integration_state WHERE integration_id = 77);
+	RETURN (SELECT format('%s failures %s%s', session - ARRAY['evts_at', 'units_at', 'base', 'asked', 'taken', 'rights'], failures, ': ' || last_error) FROM crm.integration_state WHERE integration_id = 77);
 END $$;
 -- half a minute later, with no question open
 CREATE FUNCTION pg_temp.later() RETURNS void LANGUAGE sql AS
@@ -132,7 +132,7 @@ SELECT pg_temp.history();
 SELECT pg_temp.answer('events', pg_temp.file('events_idle'));
 UPDATE crm.integration_state SET session = session || '{"asked": 99, "taken": 98}' WHERE integration_id = 77;
 SELECT left(pg_temp.ask(), 60);
-SELECT session - ARRAY['evts_at', 'units_at'] FROM crm.integration_state WHERE integration_id = 77;
+SELECT session - ARRAY['evts_at', 'units_at', 'rights'] FROM crm.integration_state WHERE integration_id = 77;
 
 \echo -- the session is lost, in the middle of a batch too: one new login is silent, two in a row are not
 SELECT pg_temp.answer('units', ('[' || convert_from(pg_temp.file('update_data_flags'), 'UTF8') || ', {"error": 1}]')::bytea);

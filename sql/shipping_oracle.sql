@@ -82,6 +82,53 @@ WITH o AS MATERIALIZED (SELECT vehicle_id, place_id, entered_at::timestamptz(3),
 	c AS MATERIALIZED (SELECT vehicle_id, place_id, entered_at::timestamptz(3), round(entered_error_s::numeric, 3) AS e, entered_gap, entry_fix_at, dwelled, left_at::timestamptz(3), round(left_error_s::numeric, 3) AS l, left_gap, exit_fix_at FROM crm.passage WHERE superseded_at IS NULL)
 SELECT (SELECT count(*) FROM (SELECT * FROM o EXCEPT ALL SELECT * FROM c) x), (SELECT count(*) FROM (SELECT * FROM c EXCEPT ALL SELECT * FROM o) x) $$;
 
+-- Stops, fix by fix: a run ends at a step quicker than 20 km/h or 100 m from its first fix; five minutes are a stop.
+CREATE FUNCTION pg_temp.stops() RETURNS TABLE (vehicle_id bigint, from_at timestamptz, to_at timestamptz, gap boolean, place_id bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	f record;
+	a crm.vehicle_position;
+	p crm.vehicle_position;
+	g boolean;
+	far float8;
+BEGIN
+	FOR f IN
+		SELECT j.* FROM (
+			SELECT r.*, coalesce(m1 > greatest(200, 300 / 3.6 * extract(epoch FROM at - pat)::float8), false) AS suspect,
+				coalesce(m2 > greatest(200, 300 / 3.6 * extract(epoch FROM nat - at)::float8), false) AND NOT coalesce(m3 > greatest(200, 300 / 3.6 * extract(epoch FROM nat - pat)::float8), false) AS spike
+			FROM (SELECT v.*, lag(v.at) OVER w AS pat, lag(v.lon) OVER w AS plon, lag(v.lat) OVER w AS plat, lead(v.at) OVER w AS nat, lead(v.lon) OVER w AS nlon, lead(v.lat) OVER w AS nlat
+				FROM crm.vehicle_position v WINDOW w AS (PARTITION BY v.vehicle_id ORDER BY v.at)) r,
+				LATERAL (SELECT pg_temp.metres(plon, plat, lon, lat) AS m1, pg_temp.metres(lon, lat, nlon, nlat) AS m2, pg_temp.metres(plon, plat, nlon, nlat) AS m3) m) j
+		WHERE NOT j.suspect OR (j.nat IS NOT NULL AND NOT j.spike)
+		ORDER BY j.vehicle_id, j.at
+	LOOP
+		IF p.vehicle_id IS DISTINCT FROM f.vehicle_id THEN
+			IF p.at - a.at >= interval '5 minutes' THEN
+				RETURN QUERY SELECT a.vehicle_id, a.at, NULL::timestamptz, g, (SELECT min(z.id) FROM crm.place z WHERE pg_temp.outside(z.id, a.lon, a.lat) <= 0);
+			END IF;
+			a := row(f.vehicle_id, f.at, f.lon, f.lat, f.speed_kmh, f.course, f.satellites, f.known_at);
+			g := false;
+		ELSE
+			far := pg_temp.metres(p.lon, p.lat, f.lon, f.lat);
+			IF far > 5 AND far > 20 / 3.6 * extract(epoch FROM f.at - p.at) OR pg_temp.metres(a.lon, a.lat, f.lon, f.lat) > 100 THEN
+				IF p.at - a.at >= interval '5 minutes' THEN
+					RETURN QUERY SELECT a.vehicle_id, a.at, p.at, g, (SELECT min(z.id) FROM crm.place z WHERE pg_temp.outside(z.id, a.lon, a.lat) <= 0);
+				END IF;
+				a := row(f.vehicle_id, f.at, f.lon, f.lat, f.speed_kmh, f.course, f.satellites, f.known_at);
+				g := false;
+			ELSE
+				g := g OR f.at - p.at > interval '10 minutes';
+			END IF;
+		END IF;
+		p := row(f.vehicle_id, f.at, f.lon, f.lat, f.speed_kmh, f.course, f.satellites, f.known_at);
+	END LOOP;
+	IF p.at - a.at >= interval '5 minutes' THEN
+		RETURN QUERY SELECT a.vehicle_id, a.at, NULL::timestamptz, g, (SELECT min(z.id) FROM crm.place z WHERE pg_temp.outside(z.id, a.lon, a.lat) <= 0);
+	END IF;
+END $$;
+CREATE FUNCTION pg_temp.compare_stops(OUT any_there boolean, OUT missing bigint, OUT too_many bigint) LANGUAGE sql AS $$
+WITH o AS MATERIALIZED (SELECT * FROM pg_temp.stops()), c AS MATERIALIZED (SELECT vehicle_id, from_at, to_at, gap, place_id FROM crm.stop WHERE superseded_at IS NULL)
+SELECT (SELECT count(*) FROM o) > 0, (SELECT count(*) FROM (SELECT * FROM o EXCEPT ALL SELECT * FROM c) x), (SELECT count(*) FROM (SELECT * FROM c EXCEPT ALL SELECT * FROM o) x) $$;
+
 INSERT INTO crm.vehicle (id, plate) SELECT i, 'R ' || i FROM generate_series(1, :vehicles) i;
 INSERT INTO crm.place (name, lon, lat, radius_m) SELECT 'C ' || i, 30 + random() * 0.1, 50 + random() * 0.1, 100 + random() * 900 FROM generate_series(1, 14) i;
 INSERT INTO crm.place (name, border) VALUES
@@ -101,7 +148,7 @@ WITH step AS MATERIALIZED (
 	SELECT v::bigint AS vehicle_id, k, random() AS a, random() AS r, random() AS g, random() AS s FROM generate_series(1, :vehicles) v, generate_series(1, 250) k
 ), way AS (
 	SELECT vehicle_id, k, '2026-05-03 00:00+00'::timestamptz + sum(CASE WHEN g < 0.02 THEN 1500 ELSE 5 + round(g::numeric * 90, 2) END) OVER w * interval '1 second' AS at,
-		30.05 + sum(CASE WHEN r < 0.4 THEN 0 ELSE 0.009 * (a - 0.5) END) OVER w AS lon, 50.05 + sum(CASE WHEN r < 0.4 THEN 0 ELSE 0.009 * (s - 0.5) END) OVER w AS lat, g, s
+		30.05 + sum(CASE WHEN r < 0.4 OR k % 60 < 12 THEN 0.0002 * (a - 0.5) ELSE 0.009 * (a - 0.5) END) OVER w AS lon, 50.05 + sum(CASE WHEN r < 0.4 OR k % 60 < 12 THEN 0.0002 * (s - 0.5) ELSE 0.009 * (s - 0.5) END) OVER w AS lat, g, s
 	FROM step WINDOW w AS (PARTITION BY vehicle_id ORDER BY k)
 )
 SELECT vehicle_id, k, at, lon + CASE WHEN g > 0.985 THEN 0.3 ELSE 0 END AS lon, lat + CASE WHEN g > 0.985 THEN s - 0.5 ELSE 0 END AS lat, random() AS dice FROM way;
@@ -125,10 +172,12 @@ BEGIN
 END $$;
 SELECT (SELECT count(*) FROM crm.vehicle_position) = (SELECT count(*) FROM walk) AS all_taken, (SELECT count(*) > 5 FROM crm.passage WHERE superseded_at IS NULL) AS enough;
 SELECT * FROM pg_temp.compare();
+SELECT * FROM pg_temp.compare_stops();
 -- Everything once more changes nothing.
 CREATE TEMP TABLE before ON COMMIT DROP AS SELECT * FROM crm.passage;
 SELECT crm.put_positions(array_agg(vehicle_id), array_agg(at), array_agg(lon), array_agg(lat)) FROM walk;
 SELECT count(*) FROM (TABLE crm.passage EXCEPT TABLE before) x;
+SELECT * FROM pg_temp.compare_stops();
 
 -- The real drive.
 SELECT pg_stat_file(:'data' || '/gps/munich-car.json', true) IS NULL AS absent \gset
@@ -143,9 +192,23 @@ FROM json_array_elements(pg_read_file(:'data' || '/gps/munich-car.json')::json) 
 INSERT INTO crm.place (name, lon, lat, radius_m) SELECT 'M ' || row_number() OVER (), lon, lat, 50 + (extract(epoch FROM at)::bigint * 37) % 400 FROM fix WHERE extract(second FROM at) = 7 AND extract(minute FROM at)::integer % 2 = 0;
 INSERT INTO crm.vehicle (id, plate) VALUES (1031, 'M 31'), (1032, 'M 32');
 DELETE FROM crm.passage WHERE vehicle_id < 1000;
+DELETE FROM crm.stop WHERE vehicle_id < 1000;
 DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'crm.vehicle_position'::regclass LOOP EXECUTE 'DELETE FROM ' || p; END LOOP; END $$;
 SELECT crm.put_positions(array_agg(1031::bigint), array_agg(at), array_agg(lon), array_agg(lat)) FROM fix;
 SELECT sum(n) FROM (SELECT crm.put_positions(array_agg(1032::bigint), array_agg(at), array_agg(lon), array_agg(lat)) AS n FROM fix GROUP BY hashfloat8(lon) % 40) x;
 SELECT count(*) > 5 AS enough FROM crm.passage WHERE vehicle_id = 1031 AND superseded_at IS NULL;
 SELECT * FROM pg_temp.compare();
+SELECT * FROM pg_temp.compare_stops();
+
+-- The drive of the demo, with its halt, in order and in pieces.
+\getenv abs_srcdir PG_ABS_SRCDIR
+CREATE TEMP TABLE demo ON COMMIT DROP AS
+SELECT '2026-05-03 06:00+00'::timestamptz + (j ->> 0)::float8 * interval '1 second' AS at, (j ->> 1)::float8 AS lon, (j ->> 2)::float8 AS lat
+FROM json_array_elements(pg_read_file(:'abs_srcdir' || '/test/demo/track.json')::json -> 'fixes') j;
+INSERT INTO crm.place (name, lon, lat, radius_m) SELECT 'D ' || row_number() OVER (ORDER BY at), lon, lat, 150 FROM (SELECT DISTINCT ON (floor(extract(epoch FROM at) / 240)) * FROM demo ORDER BY floor(extract(epoch FROM at) / 240), at) d;
+INSERT INTO crm.vehicle (id, plate) VALUES (1041, 'D 41'), (1042, 'D 42');
+SELECT crm.put_positions(array_agg(1041::bigint), array_agg(at), array_agg(lon), array_agg(lat)) = (SELECT count(DISTINCT at) FROM demo) AS whole FROM demo;
+SELECT sum(n) = (SELECT count(DISTINCT at) FROM demo) AS whole FROM (SELECT crm.put_positions(array_agg(1042::bigint), array_agg(at), array_agg(lon), array_agg(lat)) AS n FROM demo GROUP BY hashfloat8(lat) % 25) x;
+SELECT * FROM pg_temp.compare();
+SELECT * FROM pg_temp.compare_stops();
 ROLLBACK;

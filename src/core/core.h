@@ -43,6 +43,8 @@ extern int	crm_guc_couriers;
 extern int	crm_guc_fallback_ms;
 extern int	crm_guc_claim_timeout_ms;
 extern char *crm_guc_time_zone;
+extern int	crm_guc_control_period;
+extern int	crm_guc_min_satellites;
 extern void crm_guc_init(void);
 
 /* module.c: true in a process of a server that preloaded the library */

@@ -49,6 +49,8 @@ static char *guc_public_url = NULL;
 
 /* the plant's time zone */
 char	   *crm_guc_time_zone = NULL;
+int			crm_guc_control_period = 720;
+int			crm_guc_min_satellites = 1;
 
 static bool guc_courier_mark = false;
 static char *guc_listener_mark = NULL;
@@ -162,6 +164,22 @@ crm_guc_init(void)
 							   "https://yandex.ru/maps/?pt={lon},{lat}&z=12",
 							   PGC_SUSET, 0,
 							   check_map_url, NULL, NULL);
+
+	DefineCustomIntVariable("crm.control_period",
+							"How long after its time a fact of a trip may still be told.",
+							"What becomes known later corrects the trip and notifies nobody.",
+							&crm_guc_control_period,
+							720, 1, 44640,
+							PGC_USERSET, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("crm.min_satellites",
+							"Positions with fewer satellites are refused.",
+							"Where a tracker does not say how many it sees, the position is taken.",
+							&crm_guc_min_satellites,
+							1, 0, 50,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
 
 	DefineCustomEnumVariable("crm.mode",
 							 "Upper bound of what may leave the database.",

@@ -37,6 +37,12 @@ CREATE OR REPLACE FUNCTION crm.geo_circle(lon double precision, lat double preci
 	RETURN ST_Buffer(crm.geo_point(lon, lat), crm.checked_radius(radius_m));
 COMMENT ON FUNCTION crm.geo_circle(double precision, double precision, double precision) IS 'A circle as a polygon, for maps; radius in metres. Error 22003 for numbers out of range.';
 
+CREATE OR REPLACE FUNCTION crm.geo_corridor(lons double precision[], lats double precision[], width_m double precision) RETURNS geography
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	RETURN ST_Buffer(ST_SetSRID(ST_MakeLine(ARRAY(SELECT ST_MakePoint(crm.checked_lon(u.lon), crm.checked_lat(u.lat))
+		FROM unnest(lons, lats) WITH ORDINALITY AS u(lon, lat, number) ORDER BY u.number)), 4326)::geography, crm.checked_radius(width_m / 2));
+COMMENT ON FUNCTION crm.geo_corridor(double precision[], double precision[], double precision) IS 'The strip of so many metres along a line as a border: half the width on each side. Degrees, metres. Error 22003 for numbers out of range.';
+
 CREATE OR REPLACE FUNCTION crm.geo_covers(border geography, lon double precision, lat double precision) RETURNS boolean
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 	RETURN ST_Covers(border, crm.geo_point(lon, lat));

@@ -58,12 +58,14 @@ typedef enum Refusal
 	OUT_OF_RANGE,
 	NULL_ISLAND,
 	IN_FUTURE,
-	TOO_OLD
+	TOO_OLD,
+	FEW_SATELLITES,
+	SWAPPED
 } Refusal;
 
 static const char *const refusal_names[] = {
 	"taken", "no vehicle", "no time", "no coordinates", "not finite", "out of range",
-	"null island", "in the future", "too old"
+	"null island", "in the future", "too old", "too few satellites", "swapped?"
 };
 
 typedef struct Refused
@@ -92,6 +94,9 @@ typedef struct VehicleSet
 	int			anchor;			/* the walk starts after this one of back, -1: none */
 	int			first_recorded;
 	int			nrecorded;
+	bool		plain;			/* its stops need no look at the record */
+	int			first_stop;
+	int			nstops;
 } VehicleSet;
 
 typedef struct Batch
@@ -106,6 +111,7 @@ typedef struct Batch
 	int			nvehicles;
 	CrmPassage *recorded;
 	int			nrecorded;
+	CrmStop    *stops;
 } Batch;
 
 PG_FUNCTION_INFO_V1(crm_shipping_put_positions);
@@ -121,6 +127,8 @@ static SPIPlanPtr recorded_plan = NULL;
 static SPIPlanPtr write_plan = NULL;
 static SPIPlanPtr moved_plan = NULL;
 static SPIPlanPtr refuse_plan = NULL;
+static SPIPlanPtr stops_plan = NULL;
+static SPIPlanPtr write_stops_plan = NULL;
 
 static void batch_read(Batch *b, FunctionCallInfo fcinfo);
 static void batch_order(Batch *b);
@@ -129,6 +137,10 @@ static void batch_partitions(Batch *b);
 static void sift(Batch *b, VehicleSet *v, CrmStore *store);
 static void recorded_load(Batch *b);
 static void follow(Batch *b, VehicleSet *v, CrmStore *store, CrmPassageChanges *changes);
+static void track_of(Batch *b, VehicleSet *v, CrmStore *store, CrmTrack *track);
+static bool swapped(const CrmFix *fix, const CrmFix *reference);
+static void stops_load(Batch *b);
+static void stops_write(CrmStopChanges *c);
 static void changes_write(CrmPassageChanges *c);
 static void trips_moved(Batch *b);
 static void refused_write(Batch *b);
@@ -203,6 +215,7 @@ crm_shipping_put_positions(PG_FUNCTION_ARGS)
 	Batch	   *b = &batch;
 	MemoryContext old;
 	CrmPassageChanges changes = {0};
+	CrmStopChanges stops = {0};
 	int			inserted = 0;
 	int			nlate = 0;
 
@@ -262,8 +275,23 @@ crm_shipping_put_positions(PG_FUNCTION_ARGS)
 				for (int i = 0; i < b->nvehicles; i++)
 					if (b->vehicles[i].nfresh > 0)
 						follow(b, &b->vehicles[i], store, &changes);
+				stops_load(b);
+				for (int i = 0; i < b->nvehicles; i++)
+				{
+					VehicleSet *v = &b->vehicles[i];
+					CrmTrack	track = {0};
+
+					if (v->nfresh == 0)
+						continue;
+					track_of(b, v, store, &track);
+					crm_stops_follow(&track, v->anchor + 1, v->newest, v->late,
+									 b->stops + v->first_stop, v->nstops, v->plain, &stops);
+					pfree(track.fixes);
+				}
 			}
 			crm_store_close(store);
+			if (stops.n > 0)
+				stops_write(&stops);
 
 			if (changes.nprogress + changes.nfresh + changes.nwithdrawn > 0)
 				changes_write(&changes);
@@ -393,6 +421,17 @@ batch_read(Batch *b, FunctionCallInfo fcinfo)
 
 			if (satellites >= 0 && satellites < 255)
 				p->satellites = satellites;
+			if (p->satellites >= 0 && p->satellites < crm_guc_min_satellites)
+			{
+				Refused    *r = &b->refused[b->nrefused++];
+
+				r->vehicle_id = p->vehicle_id;
+				r->reason = FEW_SATELLITES;
+				r->at = p->fix.at;
+				r->lon = p->fix.lon;
+				r->lat = p->fix.lat;
+				continue;
+			}
 		}
 		p->ordinal = i;
 		b->nrows++;
@@ -463,7 +502,8 @@ batch_vehicles(Batch *b)
 		{
 			v = &b->vehicles[b->nvehicles++];
 			memset(v, 0, offsetof(VehicleSet, back));
-			v->nback = v->first_recorded = v->nrecorded = 0;
+			v->nback = v->first_recorded = v->nrecorded = v->first_stop = v->nstops = 0;
+			v->plain = false;
 			v->vehicle_id = b->order[i]->vehicle_id;
 			v->first = i;
 			groups |= lock_group(v->vehicle_id);
@@ -561,6 +601,37 @@ sift(Batch *b, VehicleSet *v, CrmStore *store)
 	v->nback = crm_store_before(store, v->vehicle_id, DT_NOEND, LOOKBACK, v->back);
 	last = v->nback > 0 ? v->back[v->nback - 1].at : DT_NOBEGIN;
 
+	/* against where it was last; before the first fix of all, against what two of the first three agree on */
+	if (v->nback > 0 || v->n >= 3)
+	{
+		const CrmFix *reference = v->nback > 0 ? &v->back[v->nback - 1] : NULL;
+		int			n = 0;
+
+		for (int i = 0; i < 3 && reference == NULL; i++)
+			for (int j = i + 1; j < 3 && reference == NULL; j++)
+				if (crm_distance(rows[i]->fix.lon, rows[i]->fix.lat, rows[j]->fix.lon, rows[j]->fix.lat) < CRM_SWAPPED_NEAR_M)
+					reference = &rows[i]->fix;
+		for (int i = 0; i < v->n && reference != NULL; i++)
+		{
+			if (swapped(&rows[i]->fix, reference))
+			{
+				Refused    *r = &b->refused[b->nrefused++];
+
+				r->vehicle_id = v->vehicle_id;
+				r->reason = SWAPPED;
+				r->at = rows[i]->fix.at;
+				r->lon = rows[i]->fix.lon;
+				r->lat = rows[i]->fix.lat;
+			}
+			else
+				rows[n++] = rows[i];
+		}
+		if (reference != NULL)
+			v->n = n;
+		if (v->n == 0)
+			return;
+	}
+
 	if (rows[0]->fix.at > last)
 		v->nfresh = v->n;
 	else
@@ -600,6 +671,17 @@ sift(Batch *b, VehicleSet *v, CrmStore *store)
 	v->oldest = rows[0]->fix.at;
 	v->newest = rows[v->nfresh - 1]->fix.at;
 	v->late = v->oldest < last;
+}
+
+/* Would the fix, with its coordinates exchanged, lie near where the vehicle was, and does it not now? */
+static bool
+swapped(const CrmFix *fix, const CrmFix *reference)
+{
+	if (fabs(fix->lat - reference->lat) < 2.0 && fabs(fix->lon - reference->lon) < 2.0)
+		return false;
+	return fabs(fix->lon) <= 90.0 &&
+		crm_distance(fix->lon, fix->lat, reference->lon, reference->lat) > CRM_SWAPPED_FAR_M &&
+		crm_distance(fix->lat, fix->lon, reference->lon, reference->lat) < CRM_SWAPPED_NEAR_M;
 }
 
 /* Read the passages in force that the fresh fixes may touch. */
@@ -672,30 +754,144 @@ recorded_load(Batch *b)
 	SPI_freetuptable(table);
 }
 
+/* The fixes that a walk of a vehicle sees: the last stored ones, then the fresh, or what the store holds. */
+static void
+track_of(Batch *b, VehicleSet *v, CrmStore *store, CrmTrack *track)
+{
+	track->store = store;
+	track->vehicle_id = v->vehicle_id;
+	track->through = DT_NOEND;
+	track->size = v->nback + (v->late ? 0 : v->nfresh);
+	track->fixes = palloc_extended(sizeof(CrmFix) * (Size) Max(track->size, 1), MCXT_ALLOC_HUGE);
+	memcpy(track->fixes, v->back, sizeof(CrmFix) * v->nback);
+	track->n = v->nback;
+	if (v->late)
+		track->reading = true;
+	else
+		for (int i = 0; i < v->nfresh; i++)
+			track->fixes[track->n++] = b->order[v->first + i]->fix;
+}
+
 static void
 follow(Batch *b, VehicleSet *v, CrmStore *store, CrmPassageChanges *changes)
 {
 	CrmTrack	track = {0};
 	int			before;
 
-	track.store = store;
-	track.vehicle_id = v->vehicle_id;
-	track.through = DT_NOEND;
-	track.size = v->nback + (v->late ? 0 : v->nfresh);
-	track.fixes = palloc_extended(sizeof(CrmFix) * (Size) Max(track.size, 1), MCXT_ALLOC_HUGE);
-	memcpy(track.fixes, v->back, sizeof(CrmFix) * v->nback);
-	track.n = v->nback;
-	if (v->late)
-		track.reading = true;
-	else
-		for (int i = 0; i < v->nfresh; i++)
-			track.fixes[track.n++] = b->order[v->first + i]->fix;
-
+	track_of(b, v, store, &track);
 	before = changes->nprogress + changes->nfresh + changes->nwithdrawn;
 	crm_passages_follow(&track, v->anchor + 1, v->newest, v->late,
 						b->recorded + v->first_recorded, v->nrecorded, changes);
 	v->changed = changes->nprogress + changes->nfresh + changes->nwithdrawn > before;
+	v->plain = !v->late && crm_stop_plain(&track, v->anchor + 1);
 	pfree(track.fixes);
+}
+
+/* Read the stops in force of those vehicles that did not drive when last seen, or got late fixes. */
+static void
+stops_load(Batch *b)
+{
+	int64	   *ids = palloc(sizeof(int64) * b->nvehicles);
+	Datum	   *from = palloc(sizeof(Datum) * b->nvehicles);
+	int			n = 0;
+	Oid			types[2] = {INT8ARRAYOID, TIMESTAMPTZARRAYOID};
+	Datum		args[2];
+	SPITupleTable *table;
+	int			v = 0;
+	int			rows;
+
+	b->stops = NULL;
+	for (int i = 0; i < b->nvehicles; i++)
+		if (b->vehicles[i].nfresh > 0 && !b->vehicles[i].plain)
+		{
+			VehicleSet *set = &b->vehicles[i];
+
+			ids[n] = set->vehicle_id;
+			from[n++] = TimestampTzGetDatum(set->anchor >= 0 ? set->back[set->anchor].at : DT_NOBEGIN);
+		}
+	if (n == 0)
+		return;
+	args[0] = int8_array(ids, n);
+	args[1] = typed_array(from, NULL, n, TIMESTAMPTZOID);
+	(void) crm_plan_run(&stops_plan,
+		"SELECT vehicle_id, id, place_id, from_at, to_at, gap, lon, lat FROM crm.stops_from($1, $2)", 2, types, args);
+
+	table = SPI_tuptable;
+	rows = (int) SPI_processed;
+	b->stops = palloc_extended(sizeof(CrmStop) * (Size) Max(rows, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int i = 0; i < rows; i++)
+	{
+		HeapTuple	tuple = table->vals[i];
+		TupleDesc	desc = table->tupdesc;
+		CrmStop    *s = &b->stops[i];
+		bool		isnull;
+		Datum		d;
+
+		s->vehicle_id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		s->id = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+		d = SPI_getbinval(tuple, desc, 3, &isnull);
+		s->place_id = isnull ? 0 : DatumGetInt64(d);
+		s->from = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+		d = SPI_getbinval(tuple, desc, 5, &isnull);
+		s->over = !isnull;
+		s->to = isnull ? DT_NOEND : DatumGetTimestampTz(d);
+		s->gap = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+		s->lon = DatumGetFloat8(SPI_getbinval(tuple, desc, 7, &isnull));
+		s->lat = DatumGetFloat8(SPI_getbinval(tuple, desc, 8, &isnull));
+
+		while (v < b->nvehicles && b->vehicles[v].vehicle_id < s->vehicle_id)
+			v++;
+		if (v < b->nvehicles && b->vehicles[v].vehicle_id == s->vehicle_id)
+		{
+			if (b->vehicles[v].nstops++ == 0)
+				b->vehicles[v].first_stop = i;
+		}
+	}
+	SPI_freetuptable(table);
+}
+
+/* Hand the changed stops to SQL. */
+static void
+stops_write(CrmStopChanges *c)
+{
+	enum
+	{
+		ID, VEHICLE, PLACE, FROM, TO, GAP, LON, LAT, REPLACES, WITHDRAWN, NARGS
+	};
+	static const Oid element[NARGS] = {INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, FLOAT8OID, FLOAT8OID, BOOLOID, BOOLOID};
+	Oid			types[NARGS] = {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, BOOLARRAYOID, BOOLARRAYOID};
+	Datum		args[NARGS];
+	Datum	   *values[NARGS];
+	bool	   *nulls[NARGS];
+
+	for (int a = 0; a < NARGS; a++)
+	{
+		values[a] = palloc0(sizeof(Datum) * c->n);
+		nulls[a] = palloc0(sizeof(bool) * c->n);
+	}
+	for (int i = 0; i < c->n; i++)
+	{
+		CrmStop    *s = &c->stops[i];
+
+		values[ID][i] = Int64GetDatum(s->id);
+		nulls[ID][i] = s->id == 0;
+		values[VEHICLE][i] = Int64GetDatum(s->vehicle_id);
+		values[PLACE][i] = Int64GetDatum(s->place_id);
+		nulls[PLACE][i] = s->place_id == 0;
+		values[FROM][i] = TimestampTzGetDatum(s->from);
+		values[TO][i] = TimestampTzGetDatum(s->to);
+		nulls[TO][i] = !s->over;
+		values[GAP][i] = BoolGetDatum(s->gap);
+		values[LON][i] = Float8GetDatum(s->lon);
+		values[LAT][i] = Float8GetDatum(s->lat);
+		values[REPLACES][i] = BoolGetDatum(s->replaces);
+		values[WITHDRAWN][i] = BoolGetDatum(s->withdrawn);
+	}
+	for (int a = 0; a < NARGS; a++)
+		args[a] = typed_array(values[a], nulls[a], c->n, element[a]);
+	(void) crm_plan_run(&write_stops_plan,
+		"SELECT crm.write_stops($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", NARGS, types, args);
+	SPI_freetuptable(SPI_tuptable);
 }
 
 /* Hand the changed passages to SQL. */

@@ -28,6 +28,19 @@
 #define CRM_SPIKE_M				200.0
 #define CRM_SPIKE_MS			(300.0 / 3.6)
 
+/*
+ * A stop: at least CRM_STOP_S within CRM_STOP_M of its first fix, without a
+ * step that is a drive: quicker than CRM_DRIVE_MS and longer than CRM_DRIVE_M.
+ */
+#define CRM_STOP_M				100.0
+#define CRM_STOP_S				300.0
+#define CRM_DRIVE_MS			(20.0 / 3.6)
+#define CRM_DRIVE_M				5.0
+
+/* Farther than the first from where the vehicle was, exchanged nearer than the second: exchanged. */
+#define CRM_SWAPPED_FAR_M		300000.0
+#define CRM_SWAPPED_NEAR_M		100000.0
+
 /* How far a tracker's clock may be ahead, and how old a fix may be. */
 #define CRM_AHEAD_S				600
 #define CRM_POSITION_DAYS		92
@@ -164,5 +177,34 @@ typedef struct CrmPassageChanges
 extern void crm_passages_follow(CrmTrack *track, int first, TimestampTz newest,
 								bool late, CrmPassage *recorded, int nrecorded,
 								CrmPassageChanges *changes);
+
+/* stop.c */
+typedef struct CrmStop
+{
+	int64		id;				/* 0: not recorded yet */
+	int64		vehicle_id;
+	int64		place_id;		/* 0: none */
+	TimestampTz from;
+	TimestampTz to;
+	bool		over;			/* to is its end; else it stands there still */
+	bool		gap;
+	double		lon;
+	double		lat;
+
+	/* what is to be written */
+	bool		replaces;		/* a new version of id; else id is completed in place */
+	bool		withdrawn;		/* id never was */
+} CrmStop;
+
+typedef struct CrmStopChanges
+{
+	CrmStop    *stops;
+	int			n;
+	int			size;
+} CrmStopChanges;
+
+extern bool crm_stop_plain(CrmTrack *track, int first);
+extern void crm_stops_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
+							 CrmStop *recorded, int nrecorded, bool plain, CrmStopChanges *changes);
 
 #endif							/* CRM_SHIPPING_H */

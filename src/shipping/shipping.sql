@@ -299,30 +299,40 @@ BEGIN
 		SELECT t.*, u.from_at, d.lon, d.lat, d.name AS place_name,
 			coalesce(d.time_zone, o0.time_zone, current_setting('crm.time_zone', true), 'Europe/Moscow') AS zone,
 			coalesce(w.approach_km, z.approach_km, 10) * 1000 AS approach_m,
-			coalesce(w.approach_minutes, z.approach_minutes) AS approach_minutes
+			coalesce(w.approach_minutes, z.approach_minutes) AS approach_minutes,
+			coalesce(z.control_minutes * interval '1 minute', current_setting('crm.control_period')::interval) AS control_period
 		FROM unnest(trip_ids, from_ats) AS u(trip_id, from_at)
-		CROSS JOIN LATERAL (SELECT y.* FROM crm.trip y WHERE y.id = u.trip_id AND y.state <> 'cancelled' OFFSET 0) t
+		CROSS JOIN LATERAL (SELECT y.* FROM crm.trip y WHERE y.id = u.trip_id AND y.state <> 'cancelled' AND y.loaded_at IS NOT NULL OFFSET 0) t
 		LEFT JOIN LATERAL (SELECT y.lon, y.lat, y.name, y.time_zone FROM crm.place y WHERE y.id = t.destination_place_id OFFSET 0) d ON true
 		LEFT JOIN LATERAL (SELECT y.time_zone FROM crm.place y WHERE y.id = t.origin_place_id OFFSET 0) o0 ON true
-		LEFT JOIN LATERAL (SELECT y.approach_km, y.approach_minutes FROM crm.zone_setting y WHERE y.place_id = t.destination_place_id OFFSET 0) z ON true
+		LEFT JOIN LATERAL (SELECT y.approach_km, y.approach_minutes, y.control_minutes FROM crm.zone_setting y WHERE y.place_id = t.destination_place_id OFFSET 0) z ON true
 		LEFT JOIN LATERAL (SELECT max(o.approach_km) AS approach_km, max(o.approach_minutes) AS approach_minutes
 			FROM crm.trip_order x
 			CROSS JOIN LATERAL (SELECT y.approach_km, y.approach_minutes FROM crm.customer_order y WHERE y.id = x.order_id OFFSET 0) o
 			WHERE x.trip_id = t.id) w ON true
+	), carrier AS MATERIALIZED (
+		-- Who carried it when: the vehicle of now, and where it was changed the earlier ones.
+		SELECT t.id, t.vehicle_id, coalesce(t.vehicle_since, '-infinity') AS from_at, 'infinity'::timestamptz AS to_at, true AS newest FROM todo t
+		UNION ALL
+		SELECT t.id, c.vehicle_id, c.from_at, c.to_at, false
+		FROM todo t CROSS JOIN LATERAL (SELECT y.vehicle_id, y.from_at, y.to_at FROM crm.trip_carried y WHERE y.trip_id = t.id OFFSET 0) c
+		WHERE t.vehicle_since IS NOT NULL
 	), leaving AS MATERIALIZED (
 		-- The first way out of the plant after the weighing; five minutes for clocks that disagree.
-		SELECT t.id, p.id AS passage_id, p.left_at, p.left_error_s, p.left_gap
+		SELECT DISTINCT ON (t.id) t.id, p.id AS passage_id, p.left_at, p.left_error_s, p.left_gap
 		FROM todo t
+		JOIN carrier c ON c.id = t.id
 		CROSS JOIN LATERAL (
 			SELECT p.id, p.left_at, p.left_error_s, p.left_gap
-			FROM (SELECT y.* FROM crm.passage y WHERE y.vehicle_id = t.vehicle_id AND y.superseded_at IS NULL
+			FROM (SELECT y.* FROM crm.passage y WHERE y.vehicle_id = c.vehicle_id AND y.superseded_at IS NULL
 				AND coalesce(y.exit_fix_at, 'infinity') > t.loaded_at - interval '5 minutes'	-- for the index
 				ORDER BY coalesce(y.exit_fix_at, 'infinity') OFFSET 0) p
 			WHERE p.place_id = t.origin_place_id
-				AND p.left_at > t.loaded_at - interval '5 minutes'
+				AND p.left_at > t.loaded_at - interval '5 minutes' AND p.left_at > c.from_at AND p.left_at <= c.to_at
 				AND p.left_at <= coalesce((SELECT min(n.loaded_at) FROM crm.trip n
 					WHERE n.vehicle_id = t.vehicle_id AND n.state <> 'cancelled' AND n.loaded_at > t.loaded_at + interval '3 hours'), 'infinity')
 			ORDER BY p.left_at LIMIT 1) p
+		ORDER BY t.id, p.left_at
 	), span AS MATERIALIZED (
 		-- The trip's time: from the departure to the vehicle's next load.
 		SELECT t.*, l.passage_id AS leaving_id, l.left_at, l.left_error_s, l.left_gap,
@@ -332,19 +342,23 @@ BEGIN
 					AND n.loaded_at > coalesce(l.left_at, t.loaded_at + interval '3 hours')), 'infinity') AS ends_at
 		FROM todo t LEFT JOIN leaving l ON l.id = t.id
 	), staying AS MATERIALIZED (
-		SELECT t.*, p.id AS staying_id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at,
+		SELECT DISTINCT ON (t.id) t.*, p.id AS staying_id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at,
 			p.left_at AS away_at, p.left_error_s AS away_error_s, p.left_gap AS away_gap
 		FROM span t
+		JOIN carrier c ON c.id = t.id
 		LEFT JOIN LATERAL (
 			SELECT p.id, p.entered_at, p.entered_error_s, p.entered_gap, p.entry_fix_at, p.left_at, p.left_error_s, p.left_gap
-			FROM (SELECT y.* FROM crm.passage y WHERE y.vehicle_id = t.vehicle_id AND y.superseded_at IS NULL
+			FROM (SELECT y.* FROM crm.passage y WHERE y.vehicle_id = c.vehicle_id AND y.superseded_at IS NULL
 				AND coalesce(y.exit_fix_at, 'infinity') > t.base_at	-- for the index
 				ORDER BY coalesce(y.exit_fix_at, 'infinity') OFFSET 0) p
 			WHERE p.place_id = t.destination_place_id AND p.dwelled
-				AND p.entered_at > t.base_at AND p.entered_at < t.ends_at
+				AND p.entered_at > t.base_at AND p.entered_at < t.ends_at AND p.entered_at > c.from_at AND p.entered_at <= c.to_at
 			ORDER BY p.entered_at LIMIT 1) p ON true
+		ORDER BY t.id, p.entered_at
 	), nearing AS MATERIALIZED (
-		SELECT t.id, t.again, a.*
+		SELECT DISTINCT ON (t.id) t.id, t.again, a.found_at, a.error_s, a.gap,
+			-- what is expected now is the newest vehicle's
+			last_value(a.eta) OVER w AS eta, last_value(a.eta_at) OVER w AS eta_at, last_value(a.distance_m) OVER w AS distance_m
 		FROM (
 			SELECT s.*,
 				-- judged anew: nothing found yet, or what was found may have changed
@@ -356,12 +370,28 @@ BEGIN
 				AND (s.entered_at IS NULL OR s.from_at <= s.entry_fix_at OR s.entered_at IS DISTINCT FROM s.arrived_at
 					OR s.base_at IS DISTINCT FROM coalesce(s.departed_at, s.loaded_at))
 		) t
-		CROSS JOIN LATERAL crm.trip_approach(t.vehicle_id, t.lon, t.lat, t.base_at,
-			CASE WHEN NOT t.again THEN greatest(t.from_at, t.base_at)
+		JOIN carrier c ON c.id = t.id
+		CROSS JOIN LATERAL crm.trip_approach(c.vehicle_id, t.lon, t.lat, greatest(t.base_at, c.from_at),
+			greatest(c.from_at, CASE WHEN NOT t.again THEN greatest(t.from_at, t.base_at)
 				WHEN t.approaching_at IS NULL AND t.base_at IS NOT DISTINCT FROM coalesce(t.departed_at, t.loaded_at) THEN greatest(t.from_at, t.base_at)
-				ELSE t.base_at END,
-			least(t.entry_fix_at, t.ends_at), CASE WHEN t.again THEN t.approach_m ELSE 0 END, CASE WHEN t.again THEN t.approach_minutes END,
+				ELSE t.base_at END),
+			least(t.entry_fix_at, t.ends_at, c.to_at), CASE WHEN t.again THEN t.approach_m ELSE 0 END, CASE WHEN t.again THEN t.approach_minutes END,
 			CASE WHEN t.leaving_id IS NULL THEN t.origin_place_id END, t.destination_place_id) a
+		WINDOW w AS (PARTITION BY t.id ORDER BY c.to_at ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+		ORDER BY t.id, a.found_at
+	), expected AS MATERIALIZED (
+		-- The vehicle's own speed and the history of the leg; eta NULL: nothing to say.
+		SELECT n.id, x.* FROM nearing n JOIN staying s ON s.id = n.id
+		CROSS JOIN LATERAL crm.trip_expected(s.origin_place_id, s.destination_place_id, n.distance_m, n.eta_at, n.eta) x
+		WHERE n.eta IS NOT NULL AND s.entered_at IS NULL
+	), said AS (
+		INSERT INTO crm.eta_said (trip_id, mark_minutes, said_at, eta, eta_from, eta_to, distance_m, history)
+		SELECT e.id, m.minutes, n.eta_at, e.eta, e.eta_from, e.eta_to, n.distance_m, e.history
+		FROM expected e JOIN nearing n ON n.id = e.id
+		CROSS JOIN LATERAL (SELECT min(v.minutes) AS minutes FROM (VALUES (60), (30), (15), (5)) AS v(minutes)
+			WHERE e.eta - n.eta_at <= v.minutes * interval '1 minute') m
+		WHERE m.minutes IS NOT NULL
+		ON CONFLICT DO NOTHING
 	), fact AS MATERIALIZED (
 		SELECT s.id AS trip_id, 'departed' AS state, s.left_at AS at, s.left_error_s AS error_s, s.left_gap AS gap, s.leaving_id AS passage_id FROM staying s
 		UNION ALL SELECT n.id, 'approaching', n.found_at, n.error_s, n.gap, NULL FROM nearing n WHERE n.again
@@ -380,38 +410,60 @@ BEGIN
 		SELECT c.trip_id, c.state, c.version, c.at, c.error_s, coalesce(c.gap, false), c.passage_id FROM changed c
 		RETURNING trip_id, state, version, at, error_s
 	), outcome AS MATERIALIZED (
-		SELECT s.id, s.zone, s.place_name, n.distance_m,
+		SELECT s.id, s.zone, s.control_period, s.place_name, n.distance_m,
 			(ARRAY['planned', 'loading', 'departed', 'approaching', 'arrived', 'unloaded'])[greatest(crm.trip_state_rank(s.state), h.rank)] AS state,
 			s.left_at AS departed_at, s.left_error_s AS departed_error_s,
 			CASE WHEN n.again THEN n.found_at ELSE s.approaching_at END AS approaching_at,
 			CASE WHEN n.again THEN n.error_s ELSE s.approaching_error_s END AS approaching_error_s,
 			s.entered_at AS arrived_at, s.entered_error_s AS arrived_error_s,
 			s.away_at AS unloaded_at, s.away_error_s AS unloaded_error_s,
-			CASE WHEN n.eta IS NULL OR abs(extract(epoch FROM n.eta - s.eta)) < 60 AND k.trip_id IS NULL
-				THEN s.eta ELSE n.eta END AS eta,
-			CASE WHEN n.eta IS NULL OR abs(extract(epoch FROM n.eta - s.eta)) < 60 AND k.trip_id IS NULL
-				THEN s.eta_at ELSE n.eta_at END AS eta_at
+			CASE WHEN e.same THEN s.eta ELSE e.eta END AS eta, CASE WHEN e.same THEN s.eta_at ELSE n.eta_at END AS eta_at,
+			CASE WHEN e.same THEN s.eta_from ELSE e.eta_from END AS eta_from, CASE WHEN e.same THEN s.eta_to ELSE e.eta_to END AS eta_to
 		FROM staying s
 		LEFT JOIN nearing n ON n.id = s.id
+		LEFT JOIN expected x ON x.id = s.id
 		LEFT JOIN (SELECT f.trip_id, max(crm.trip_state_rank(f.state)) AS rank FROM fact f WHERE f.at IS NOT NULL GROUP BY f.trip_id) h ON h.trip_id = s.id
 		LEFT JOIN (SELECT DISTINCT c.trip_id FROM changed c) k ON k.trip_id = s.id
+		-- after the arrival what was expected last stands, or what its own speed said where all came at once
+		CROSS JOIN LATERAL (SELECT coalesce(x.eta, n.eta) AS eta, x.eta_from, x.eta_to,
+			n.eta IS NULL OR abs(extract(epoch FROM coalesce(x.eta, n.eta) - s.eta)) < 60 AND k.trip_id IS NULL AS same) e
 	), moved AS (
 		UPDATE crm.trip t
 		SET state = o.state, departed_at = o.departed_at, departed_error_s = o.departed_error_s,
 			approaching_at = o.approaching_at, approaching_error_s = o.approaching_error_s,
 			arrived_at = o.arrived_at, arrived_error_s = o.arrived_error_s,
-			unloaded_at = o.unloaded_at, unloaded_error_s = o.unloaded_error_s, eta = o.eta, eta_at = o.eta_at
+			unloaded_at = o.unloaded_at, unloaded_error_s = o.unloaded_error_s,
+			eta = o.eta, eta_at = o.eta_at, eta_from = o.eta_from, eta_to = o.eta_to
 		FROM outcome o
 		WHERE t.id = ANY (ARRAY[o.id])
 			AND (t.state, t.departed_at, t.departed_error_s, t.approaching_at, t.approaching_error_s, t.arrived_at, t.arrived_error_s,
 				t.unloaded_at, t.unloaded_error_s, t.eta)
 			IS DISTINCT FROM (o.state, o.departed_at, o.departed_error_s, o.approaching_at, o.approaching_error_s, o.arrived_at, o.arrived_error_s,
 				o.unloaded_at, o.unloaded_error_s, o.eta)
+	), passed AS (
+		-- What this trip took from each mark on, for those that follow on its leg; anew when its arrival changes.
+		INSERT INTO crm.leg_pass (trip_id, mark_m, origin_place_id, destination_place_id, arrived_at, remaining_s)
+		SELECT s.id, p.mark_m, s.origin_place_id, s.destination_place_id, s.entered_at, extract(epoch FROM s.entered_at - p.at)
+		FROM (SELECT w.trip_id FROM written w WHERE w.state = 'arrived' AND w.at IS NOT NULL) w
+		JOIN staying s ON s.id = w.trip_id
+		CROSS JOIN LATERAL crm.leg_marks(s.vehicle_id, s.lon, s.lat, greatest(s.base_at, s.vehicle_since), s.entered_at) p
+		WHERE s.origin_place_id IS NOT NULL AND s.left_at IS NOT NULL
+		ON CONFLICT ON CONSTRAINT leg_pass_pkey DO UPDATE SET remaining_s = excluded.remaining_s, arrived_at = excluded.arrived_at
+	), linked AS (
+		INSERT INTO crm.locator_link (trip_id, vehicle_id, integration_id, unit)
+		SELECT w.trip_id, v.id, i.id, v.gps_unit
+		FROM (SELECT w.trip_id FROM written w WHERE w.state = 'departed' AND w.version = 1) w
+		JOIN staying s ON s.id = w.trip_id AND s.entered_at IS NULL
+		CROSS JOIN LATERAL (SELECT y.id, y.gps_integration_id, y.gps_unit FROM crm.vehicle y WHERE y.id = s.vehicle_id AND y.gps_unit IS NOT NULL OFFSET 0) v
+		CROSS JOIN LATERAL (SELECT y.id FROM crm.integration y WHERE y.id = v.gps_integration_id AND y.kind = 'gps_wialon' AND y.enabled
+			AND crm.setting_of(y.id, 'locator_auto')::boolean AND crm.setting_of(y.id, 'locator_site') <> '' OFFSET 0) i
+		ON CONFLICT DO NOTHING
 	)
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id)
-	SELECT 'trip.' || w.state, 'trip', w.trip_id, t.company_id, w.at,
+	-- Known within the control period: it is told. Later: it corrects, under a kind of its own that no rule of ours hears.
+	SELECT CASE WHEN w.at >= crm.now() - o.control_period THEN 'trip.' || w.state ELSE 'trip.corrected' END, 'trip', w.trip_id, t.company_id, w.at,
 		crm.trip_data(w.trip_id) || jsonb_build_object(
-			'trip_state', o.state,
+			'trip_state', o.state, 'fact', w.state,
 			'late', (crm.trip_state_rank(o.state) > crm.trip_state_rank(w.state))::integer,
 			'at', to_char(w.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
 			'at_local', to_char(w.at AT TIME ZONE o.zone, 'HH24:MI'),
@@ -419,6 +471,7 @@ BEGIN
 			'error_s', coalesce(ceil(w.error_s)::text, ''),
 			'eta', coalesce(to_char(o.eta AT TIME ZONE o.zone, 'HH24:MI'), ''),
 			'eta_at', coalesce(to_char(o.eta AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ''),
+			'eta_from', coalesce(to_char(o.eta_from AT TIME ZONE o.zone, 'HH24:MI'), ''), 'eta_to', coalesce(to_char(o.eta_to AT TIME ZONE o.zone, 'HH24:MI'), ''),
 			'distance_km', coalesce(round((o.distance_m / 1000)::numeric, 1)::text, ''),
 			'fix_at', coalesce(to_char(x.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '')),
 		'trip', w.trip_id || '.' || w.state
@@ -442,7 +495,10 @@ BEGIN
 	SELECT array_agg(t.id ORDER BY t.id), array_agg(u.from_at ORDER BY t.id) INTO trips, froms
 	FROM unnest(vehicle_ids, from_ats, newest_ats, changed) AS u(vehicle_id, from_at, newest_at, changed)
 	CROSS JOIN LATERAL (SELECT y.* FROM crm.trip y WHERE y.vehicle_id = u.vehicle_id AND y.state <> 'cancelled'
-		AND y.loaded_at > u.from_at - interval '30 days' OFFSET 0) t
+			AND y.loaded_at > u.from_at - interval '30 days'
+		UNION ALL
+		SELECT y.* FROM crm.trip_carried c JOIN crm.trip y ON y.id = c.trip_id AND y.state <> 'cancelled' AND y.vehicle_id <> u.vehicle_id
+		WHERE c.vehicle_id = u.vehicle_id AND c.to_at >= u.from_at OFFSET 0) t
 	WHERE CASE
 			WHEN u.changed THEN t.unloaded_at IS NULL OR t.unloaded_error_s IS NULL OR u.from_at <= t.unloaded_at + t.unloaded_error_s * interval '1 second'
 			WHEN t.approaching_at IS NULL THEN t.arrived_at IS NULL OR t.arrived_error_s IS NULL OR u.from_at <= t.arrived_at + t.arrived_error_s * interval '1 second'
@@ -579,14 +635,27 @@ BEGIN
 			SELECT t.id FROM crm.trip t
 			WHERE t.vehicle_id = g.vehicle_id AND t.company_id = g.company_id
 				AND t.destination_place_id IS NOT DISTINCT FROM g.place_id
-				AND t.state <> 'cancelled' AND (t.departed_at IS NULL OR t.departed_at > g.last_at - interval '5 minutes')
+				AND t.state NOT IN ('cancelled', 'planned') AND (t.departed_at IS NULL OR t.departed_at > g.last_at - interval '5 minutes')
 				AND g.last_at > t.loaded_at - interval '1 hour'
 				AND g.first_at < t.loaded_at + CASE
 					WHEN g.first_tare_kg >= 0.95 * (SELECT max(s.gross_kg) FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL)
 					THEN interval '3 hours' ELSE interval '1 hour' END
 			ORDER BY t.loaded_at DESC LIMIT 1) t ON true
+	), planned_ AS MATERIALIZED (
+		-- What was planned for this vehicle, client and place, the nearest in time; each plan is fulfilled once.
+		SELECT DISTINCT ON (p.id) p.id, f.vehicle_id, f.company_id, f.place_id, f.run
+		FROM found_ f
+		CROSS JOIN LATERAL (
+			SELECT t.id, t.planned_at FROM crm.trip t
+			WHERE t.vehicle_id = f.vehicle_id AND t.company_id = f.company_id AND t.destination_place_id IS NOT DISTINCT FROM f.place_id
+				AND t.state = 'planned' AND t.planned_at BETWEEN f.first_at - interval '1 day' AND f.last_at + interval '1 day'
+			ORDER BY abs(extract(epoch FROM t.planned_at - f.first_at)), t.id LIMIT 1) p
+		WHERE f.trip_id IS NULL
+		ORDER BY p.id, f.first_at
 	), fit AS MATERIALIZED (
-		SELECT f.*, f.trip_id IS NULL AS opens, coalesce(f.trip_id, nextval('crm.trip_id_seq')) AS id FROM found_ f
+		SELECT f.*, f.trip_id IS NULL AND p.id IS NULL AS opens, coalesce(f.trip_id, p.id, nextval('crm.trip_id_seq')) AS id
+		FROM found_ f
+		LEFT JOIN planned_ p ON p.vehicle_id = f.vehicle_id AND p.company_id = f.company_id AND p.place_id IS NOT DISTINCT FROM f.place_id AND p.run = f.run
 	), opened AS (
 		INSERT INTO crm.trip (id, vehicle_id, company_id, origin_place_id, destination_place_id, state, loaded_at)
 		SELECT f.id, f.vehicle_id, f.company_id,
@@ -600,7 +669,8 @@ BEGIN
 			f.place_id, 'loading', f.last_at
 		FROM fit f WHERE f.opens
 	), joined AS (
-		UPDATE crm.trip t SET loaded_at = greatest(t.loaded_at, f.last_at) FROM fit f WHERE t.id = ANY (ARRAY[f.id]) AND NOT f.opens
+		UPDATE crm.trip t SET loaded_at = greatest(t.loaded_at, f.last_at), state = CASE t.state WHEN 'planned' THEN 'loading' ELSE t.state END,
+			origin_place_id = coalesce(CASE t.state WHEN 'planned' THEN f.origin_place_id END, t.origin_place_id) FROM fit f WHERE t.id = ANY (ARRAY[f.id]) AND NOT f.opens
 	), carried AS (
 		INSERT INTO crm.trip_order (trip_id, order_id)
 		SELECT DISTINCT f.id, n.order_id FROM fit f
@@ -673,14 +743,14 @@ BEGIN
 	END IF;
 
 	-- Storno: a trip that has not left and carries nothing any more is none.
-	UPDATE crm.trip t SET state = 'cancelled'
+	UPDATE crm.trip t SET state = CASE WHEN t.planned_at IS NULL THEN 'cancelled' ELSE 'planned' END, loaded_at = CASE WHEN t.planned_at IS NULL THEN t.loaded_at END
 	FROM fresh f
 	WHERE f.cancelled_at IS NOT NULL AND t.id = ANY (ARRAY[f.trip_id]) AND t.state IN ('planned', 'loading')
 		AND NOT EXISTS (SELECT FROM crm.shipment s WHERE s.trip_id = t.id AND s.cancelled_at IS NULL OFFSET 0);
 	-- A storno that was taken back: its trip is one again.
-	UPDATE crm.trip t SET state = 'loading'
+	UPDATE crm.trip t SET state = 'loading', loaded_at = coalesce(t.loaded_at, f.weighed_at)
 	FROM fresh f
-	WHERE f.cancelled_at IS NULL AND f.announced_at IS NOT NULL AND t.id = ANY (ARRAY[f.trip_id]) AND t.state = 'cancelled';
+	WHERE f.cancelled_at IS NULL AND f.announced_at IS NOT NULL AND t.id = ANY (ARRAY[f.trip_id]) AND t.state IN ('cancelled', 'planned');
 	RETURN NULL;
 END
 $$;
@@ -723,12 +793,13 @@ SELECT crm.register_event_kind('shipment.loaded', 'shipment',
 	'A loaded vehicle or wagon was weighed', 'Взвешена гружёная машина или вагон');
 SELECT crm.register_event_kind('trip.' || k.state, 'trip',
 	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name',
-		'trip_state', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'distance_km', 'fix_at'], k.en, k.ru)
+		'trip_state', 'fact', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'eta_from', 'eta_to', 'distance_km', 'fix_at'], k.en, k.ru)
 FROM (VALUES
 	('departed', 'The vehicle left the plant', 'Машина выехала с завода'),
 	('approaching', 'The vehicle is near the place of unloading', 'Машина подъезжает к месту выгрузки'),
 	('arrived', 'The vehicle arrived at the place of unloading', 'Машина прибыла на место выгрузки'),
-	('unloaded', 'The vehicle left the place of unloading', 'Машина уехала с места выгрузки')) AS k(state, en, ru);
+	('unloaded', 'The vehicle left the place of unloading', 'Машина уехала с места выгрузки'),
+	('corrected', 'A fact of a trip became known after the control period: nobody is to be told', 'Факт рейса стал известен после контрольного срока: сообщать никому не надо')) AS k(state, en, ru);
 
 -- For the rooms above and below ------------------------------------------------
 

@@ -124,7 +124,9 @@ CREATE TABLE crm.trip (
 	origin_place_id bigint,
 	destination_place_id bigint,
 	state text NOT NULL DEFAULT 'loading',
-	loaded_at timestamptz NOT NULL,
+	planned_at timestamptz,
+	loaded_at timestamptz,
+	vehicle_since timestamptz,
 	departed_at timestamptz,
 	departed_error_s double precision,
 	approaching_at timestamptz,
@@ -135,8 +137,11 @@ CREATE TABLE crm.trip (
 	unloaded_error_s double precision,
 	eta timestamptz,
 	eta_at timestamptz,
+	eta_from timestamptz,
+	eta_to timestamptz,
 	created_at timestamptz NOT NULL DEFAULT crm.now(),
-	CONSTRAINT trip_state_check CHECK (state IN ('planned', 'loading', 'departed', 'approaching', 'arrived', 'unloaded', 'cancelled'))
+	CONSTRAINT trip_state_check CHECK (state IN ('planned', 'loading', 'departed', 'approaching', 'arrived', 'unloaded', 'cancelled')),
+	CONSTRAINT trip_loaded_check CHECK (loaded_at IS NOT NULL OR state IN ('planned', 'cancelled'))
 );
 COMMENT ON TABLE crm.trip IS 'A vehicle''s way with a load to one place: planned, loading, departed, approaching, arrived, unloaded (or cancelled). The state is what was announced and never goes back; the times may be corrected by late positions. A vehicle loaded for two places at once makes two trips';
 COMMENT ON COLUMN crm.trip.id IS 'Our number';
@@ -145,7 +150,9 @@ COMMENT ON COLUMN crm.trip.company_id IS 'crm.company.id of the client whose ord
 COMMENT ON COLUMN crm.trip.origin_place_id IS 'crm.place.id of the plant where it was loaded; NULL: not known';
 COMMENT ON COLUMN crm.trip.destination_place_id IS 'crm.place.id where it is unloaded; NULL: the order names none';
 COMMENT ON COLUMN crm.trip.state IS 'planned, loading, departed, approaching, arrived, unloaded, cancelled';
-COMMENT ON COLUMN crm.trip.loaded_at IS 'The last weighing with a load, ERP''s clock';
+COMMENT ON COLUMN crm.trip.planned_at IS 'When the loading was planned; NULL: it was not planned, the weighing opened the trip';
+COMMENT ON COLUMN crm.trip.loaded_at IS 'The last weighing with a load, ERP''s clock; NULL: planned, not loaded yet';
+COMMENT ON COLUMN crm.trip.vehicle_since IS 'Since when this vehicle carries it; NULL: from the start. Earlier ones stand in crm.trip_carried';
 COMMENT ON COLUMN crm.trip.departed_at IS 'When it left the plant: the crossing of the border, interpolated between two fixes';
 COMMENT ON COLUMN crm.trip.departed_error_s IS 'The true departure is not farther than this from departed_at, seconds; NULL: no bound is known';
 COMMENT ON COLUMN crm.trip.approaching_at IS 'When it came near enough to the destination, by distance or by minutes';
@@ -154,8 +161,10 @@ COMMENT ON COLUMN crm.trip.arrived_at IS 'When it crossed the border of the dest
 COMMENT ON COLUMN crm.trip.arrived_error_s IS 'The same bound for arrived_at, seconds';
 COMMENT ON COLUMN crm.trip.unloaded_at IS 'When it left the destination';
 COMMENT ON COLUMN crm.trip.unloaded_error_s IS 'The same bound for unloaded_at, seconds';
-COMMENT ON COLUMN crm.trip.eta IS 'Expected arrival: straight line x 1.3 at the vehicle''s own speed of the last fifteen minutes, at 50 km/h where that is not known; kept after arrival as last said';
+COMMENT ON COLUMN crm.trip.eta IS 'Expected arrival, from the vehicle''s own speed of the last fifteen minutes (straight line x 1.3, 50 km/h where it is not known) and from what finished trips of the same leg took from there; kept after arrival as last said';
 COMMENT ON COLUMN crm.trip.eta_at IS 'The fix from which eta was reckoned';
+COMMENT ON COLUMN crm.trip.eta_from IS 'Start of the interval that should hold four arrivals of five';
+COMMENT ON COLUMN crm.trip.eta_to IS 'End of that interval';
 COMMENT ON COLUMN crm.trip.created_at IS 'When we learned of the trip';
 CREATE INDEX trip_vehicle ON crm.trip (vehicle_id, loaded_at);
 
@@ -221,6 +230,8 @@ CREATE TABLE crm.zone_setting (
 	dwell_s integer,
 	approach_km double precision,
 	approach_minutes integer,
+	control_minutes integer,
+	CONSTRAINT zone_setting_control_check CHECK (control_minutes BETWEEN 1 AND 44640),
 	CONSTRAINT zone_setting_margin_check CHECK (margin_m >= 0 AND margin_m <= 100000),
 	CONSTRAINT zone_setting_dwell_check CHECK (dwell_s BETWEEN 0 AND 86400),
 	CONSTRAINT zone_setting_approach_km_check CHECK (approach_km > 0 AND approach_km <= 1000),
@@ -231,6 +242,7 @@ COMMENT ON COLUMN crm.zone_setting.place_id IS 'crm.place.id';
 COMMENT ON COLUMN crm.zone_setting.margin_m IS 'A vehicle has left only when it is farther than this outside the border, metres; NULL: 15 % of the radius and at least 50 m (50 m for a polygon)';
 COMMENT ON COLUMN crm.zone_setting.dwell_s IS 'It has arrived only after so many seconds inside; NULL: 60';
 COMMENT ON COLUMN crm.zone_setting.approach_km IS 'Distance at which it is approaching, km; NULL: 10';
+COMMENT ON COLUMN crm.zone_setting.control_minutes IS 'Control period of trips to this place: a fact that becomes known so many minutes after its time corrects and notifies nobody; NULL: the setting crm.control_period';
 COMMENT ON COLUMN crm.zone_setting.approach_minutes IS 'Minutes of driving at which it is approaching, whichever comes first; NULL: by distance only';
 
 CREATE TABLE crm.vehicle_position (
@@ -265,7 +277,7 @@ CREATE TABLE crm.position_refused (
 COMMENT ON TABLE crm.position_refused IS 'Fixes that were not taken, counted by day, vehicle and reason';
 COMMENT ON COLUMN crm.position_refused.day IS 'Day on which they came in, Moscow';
 COMMENT ON COLUMN crm.position_refused.vehicle_id IS 'The vehicle that was named, 0 where none was; it need not exist';
-COMMENT ON COLUMN crm.position_refused.reason IS 'no vehicle, no time, no coordinates, not finite, out of range, null island, in the future, too old';
+COMMENT ON COLUMN crm.position_refused.reason IS 'no vehicle, no time, no coordinates, not finite, out of range, null island, in the future, too old, too few satellites, swapped? (longitude and latitude exchanged)';
 COMMENT ON COLUMN crm.position_refused.seen IS 'How many';
 COMMENT ON COLUMN crm.position_refused.last_at IS 'Time that the last of them claimed; NULL: none or not finite';
 COMMENT ON COLUMN crm.position_refused.last_seen_at IS 'When the last of them came in';

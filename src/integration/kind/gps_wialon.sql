@@ -11,6 +11,9 @@
 -- (refusals for haste in a row), evts_at and units_at (crm.monotonic_ms of the last), units_from (how much of
 -- the list has come), page (units asked for at once), refill (something was missed), trouble (something failed
 -- since the last good events).
+-- rights (the token's access), resources_at, resources_from (the list of resources), leaving (log out and stop).
+-- The cursor zones:ID of a resource: name, dirty (to be read), seen {zone: hash of its shape}, tries, after, words.
+-- The cursor push: ms (of the last notification by HTTP), recent (their fingerprints).
 -- The cursor unit:ID: name and uid there, t (time of the newest message stored), seen (of the newest known),
 -- mapped, gone, gap {from, to, slice, tries, after, words}. Times are seconds since 1970, as Wialon gives them.
 
@@ -110,6 +113,7 @@ DECLARE
 	now_ms   bigint := crm.monotonic_ms();
 	limit_ms integer := crm.setting_of($1, 'timeout_ms')::integer;
 	pause    bigint := (SELECT least(greatest(coalesce(i.poll_ms, 5000), 1100), 240000) FROM crm.integration AS i WHERE i.id = $1);
+	pushed   bigint;
 	from_item integer := coalesce((session ->> 'units_from')::integer, 0);
 	page     integer := coalesce((session ->> 'page')::integer, crm.setting_of($1, 'units_page')::integer);
 	request  crm.request;
@@ -122,6 +126,17 @@ BEGIN
 		RETURN;
 	END IF;
 	SELECT NULL::text AS name, NULL::jsonb AS value INTO gap;
+
+	IF session ? 'leaving' THEN
+		IF sid IS NULL THEN
+			UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1;
+			PERFORM crm.set_session($1, NULL);
+			RETURN;
+		END IF;
+		PERFORM crm.set_session($1, session || jsonb_build_object('asked', coalesce((session ->> 'asked')::bigint, 0) + 1));
+		RETURN NEXT crm.gps_wialon_call(base, 'core/logout', '{}', sid, limit_ms, jsonb_build_object('step', 'logout', 'sid', sid));
+		RETURN;
+	END IF;
 
 	IF sid IS NULL THEN
 		request := crm.gps_wialon_login($1);
@@ -137,6 +152,7 @@ BEGIN
 	IF session -> 'asked' IS DISTINCT FROM session -> 'taken' THEN
 		session := session || jsonb_build_object('refill', true, 'taken', session -> 'asked');
 	END IF;
+	pushed := (SELECT (c.value ->> 'ms')::bigint FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'push');
 
 	IF session ? 'refill' OR from_item > 0 OR NOT session ? 'units_at'
 		OR now_ms - (session ->> 'units_at')::bigint >= 1000 * crm.setting_of($1, 'units_every_s')::bigint THEN
@@ -155,9 +171,16 @@ BEGIN
 				jsonb_build_object('step', 'page', 'sid', sid, 'from', from_item));
 		END IF;
 	ELSE
-		due := now_ms - coalesce((session ->> 'evts_at')::bigint, 0) >= pause;
+		-- a notification by HTTP means: now, but never more often than ten times in ten seconds
+		due := now_ms - coalesce((session ->> 'evts_at')::bigint, 0) >= CASE WHEN pushed > (session ->> 'evts_at')::bigint THEN 1100 ELSE pause END;
+		request := crm.gps_wialon_link_request($1, session);
+		IF request.method IS NULL AND NOT due THEN
+			request := crm.gps_wialon_zone_request($1, session);
+		END IF;
 		-- After something was missed the past comes before the present for a while, so that a trip is told in order.
-		IF NOT due OR now_ms - (session ->> 'units_at')::bigint < 1000 * crm.setting_of($1, 'history_ahead_s')::bigint THEN
+		IF request.method IS NOT NULL THEN
+			NULL;
+		ELSIF NOT due OR now_ms - (session ->> 'units_at')::bigint < 1000 * crm.setting_of($1, 'history_ahead_s')::bigint THEN
 			SELECT c.name, c.value -> 'gap' AS value INTO gap
 			FROM crm.cursor AS c
 			WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
@@ -165,7 +188,9 @@ BEGIN
 			ORDER BY (c.value #>> '{gap,from}')::double precision, c.name
 			LIMIT 1;
 		END IF;
-		IF gap.name IS NOT NULL THEN
+		IF request.method IS NOT NULL THEN
+			NULL;
+		ELSIF gap.name IS NOT NULL THEN
 			gap_to := least((gap.value ->> 'to')::double precision,
 				(gap.value ->> 'from')::double precision + coalesce((gap.value ->> 'slice')::double precision, crm.setting_of($1, 'slice_s')::double precision));
 			request := crm.gps_wialon_call(base, 'messages/load_interval', jsonb_build_object(
@@ -318,6 +343,20 @@ BEGIN
 		WHERE v.id = p.vehicle AND p.units = 1 AND p.vehicles = 1;
 	END IF;
 
+	-- A unit whose name holds no plate that is known here becomes a vehicle, where the setting wants it.
+	IF crm.setting_of($1, 'import_units')::boolean THEN
+		INSERT INTO crm.vehicle (plate, gps_integration_id, gps_unit, source, source_id)
+		SELECT DISTINCT ON (crm.gps_wialon_plate(x.name)) x.name, $1, x.id, 'wialon', $1 || ':' || x.id
+		FROM (SELECT e.item ->> 'id' AS id, left(btrim(regexp_replace(e.item ->> 'nm', '[[:cntrl:]]+', ' ', 'g')), 40) AS name
+			FROM jsonb_array_elements($2) AS e(item)
+			WHERE e.item ->> 'id' ~ '^[1-9][0-9]{0,17}$' AND jsonb_typeof(e.item -> 'nm') = 'string') AS x
+		WHERE x.name ~ '[^[:space:]_-]'
+			AND NOT EXISTS (SELECT FROM crm.vehicle AS v WHERE v.gps_integration_id = $1 AND v.gps_unit = x.id OFFSET 0)
+			AND NOT EXISTS (SELECT FROM crm.vehicle AS v WHERE length(v.plate_key) >= 5 AND strpos(crm.gps_wialon_plate(x.name), v.plate_key) > 0)
+		ORDER BY crm.gps_wialon_plate(x.name), x.id
+		ON CONFLICT DO NOTHING;
+	END IF;
+
 	-- What is the last position worth: only what is newer than the unit's cursor, which is read before it moves.
 	SELECT jsonb_agg(jsonb_build_object('i', e.item -> 'id', 't', 'm', 'd', jsonb_build_object('t', e.item #> '{pos,t}', 'pos', e.item -> 'pos'))) INTO places
 	FROM jsonb_array_elements($2) AS e(item)
@@ -431,6 +470,7 @@ DECLARE
 	missed  boolean;
 	narrow  boolean;
 	waiting boolean;
+	aside   boolean;
 	total   integer;
 	got     integer;
 BEGIN
@@ -440,7 +480,9 @@ BEGIN
 			CONTINUE WHEN reply.context ->> 'sid' IS DISTINCT FROM session ->> 'sid';
 			session := session || jsonb_build_object('taken', coalesce((session ->> 'taken')::bigint, 0) + 1);
 		END IF;
-		what := CASE step WHEN 'login' THEN 'the login' WHEN 'events' THEN 'the events'
+		what := CASE step WHEN 'login' THEN 'the login' WHEN 'events' THEN 'the events' WHEN 'logout' THEN 'the logout'
+			WHEN 'resources' THEN 'the list of resources' WHEN 'zones' THEN 'the zones of resource ' || (reply.context ->> 'resource')
+			WHEN 'link' THEN 'the locator link of trip ' || (reply.context ->> 'trip')
 			WHEN 'history' THEN 'the history of unit ' || (reply.context ->> 'unit') ELSE 'the list of units' END;
 		body := NULL;
 		code := 0;
@@ -448,14 +490,15 @@ BEGIN
 		missed := false;    -- events may be gone with this reply
 		narrow := false;    -- it was more than can be had at once
 		waiting := false;
+		aside := step IN ('history', 'resources', 'zones', 'link', 'logout');    -- no events are lost with it, the rest goes on without
 
 		-- bytes to JSON
 		IF reply.error IS NOT NULL THEN
 			narrow := reply.error LIKE 'too large:%' AND step <> 'login';
-			missed := step <> 'history';
+			missed := NOT aside;
 			trouble := format('%s did not come whole: %s', what, reply.error);
 		ELSIF reply.status <> 200 THEN
-			missed := step <> 'history';
+			missed := NOT aside;
 			trouble := format('%s: Wialon answered with status %s', what, reply.status);
 		ELSE
 			BEGIN
@@ -467,7 +510,7 @@ BEGIN
 			EXCEPTION WHEN others THEN
 				GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, words = MESSAGE_TEXT;
 				PERFORM crm.reject($1, 'the reply with ' || what, 'it is no JSON: ' || words, state, reply.body);
-				missed := step <> 'history';
+				missed := NOT aside;
 				trouble := format('%s came in a reply that is no JSON (%s bytes); crm.rejected has it', what, coalesce(octet_length(reply.body), 0));
 			END;
 			code := crm.gps_wialon_error(body);
@@ -480,7 +523,8 @@ BEGIN
 			IF body ->> 'eid' ~ '^[0-9A-Za-z_-]{8,128}$' THEN
 				tm := crm.gps_wialon_number(body -> 'tm');
 				session := jsonb_build_object('trouble', session -> 'trouble', 'sid', body ->> 'eid', 'tm', coalesce(tm, extract(epoch FROM crm.clock())::double precision), 'asked', 0, 'taken', 0, 'refill', true,
-					'lost', coalesce((session ->> 'lost')::integer, 0), 'page', session -> 'page',
+					'lost', coalesce((session ->> 'lost')::integer, 0), 'page', session -> 'page', 'leaving', session -> 'leaving',
+				'rights', crm.gps_wialon_rights(body),
 					'base', (SELECT crm.gps_wialon_base(i.url, body ->> 'base_url', i.settings -> 'allow_hosts') FROM crm.integration AS i WHERE i.id = $1));
 			ELSIF code IN (4, 7, 8) THEN
 				trouble := format('Wialon refuses the token: %s. Nothing more is asked for an hour. Make a token with access 768 and no end, give it by crm.set_secret(), then crm.integration_retry()', words);
@@ -492,7 +536,10 @@ BEGIN
 				PERFORM crm.reject($1, 'the reply with the login', 'it names no session', NULL, reply.body);
 				trouble := 'the reply to the login names no session; crm.rejected has it';
 			END IF;
-		ELSIF code IN (1, 1011) OR code IN (4, 6, 8) AND step <> 'history' THEN
+		ELSIF step = 'logout' THEN
+			UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1;
+			session := '{}';
+		ELSIF code IN (1, 1011) OR code IN (4, 6, 8) AND NOT aside THEN
 			lost := true;
 		ELSIF code = 1003 AND coalesce(body ->> 'reason', '') !~* 'gzip' THEN
 			waiting := true;
@@ -515,6 +562,12 @@ BEGIN
 				PERFORM crm.gps_wialon_history($1, reply.context ->> 'unit', (reply.context ->> 'from')::double precision, (reply.context ->> 'to')::double precision,
 					body -> 'messages', (session ->> 'tm')::double precision);
 			END IF;
+		ELSIF step = 'resources' THEN
+			session := crm.gps_wialon_resources_take($1, session, (reply.context ->> 'from')::integer, body, now_ms);
+		ELSIF step = 'zones' THEN
+			PERFORM crm.gps_wialon_zones($1, reply.context ->> 'resource', body, reply.body);
+		ELSIF step = 'link' THEN
+			PERFORM crm.gps_wialon_link_take($1, reply, body);
 		ELSIF step = 'events' THEN
 			IF code <> 0 THEN
 				trouble := 'the events cannot be read: ' || words;
@@ -531,6 +584,7 @@ BEGIN
 				FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'events') WHEN 'array' THEN body -> 'events' ELSE '[]' END) AS e(event)
 				WHERE c.integration_id = $1 AND c.name = 'unit:' || (e.event ->> 'i')
 					AND (e.event ->> 't' = 'd' OR e.event ->> 't' = 'u' AND jsonb_typeof(e.event #> '{d,nm}') = 'string');
+				PERFORM crm.gps_wialon_zones_touched($1, body -> 'events');
 				session := session - 'trouble' || jsonb_build_object('tm', tm, 'lost', 0, 'waits', 0);
 			END IF;
 		ELSE
@@ -591,10 +645,23 @@ BEGIN
 			IF reply.error IS NULL AND reply.status = 200 THEN
 				trouble := NULL;
 			END IF;
+		ELSIF aside AND trouble IS NOT NULL THEN
+			CASE step WHEN 'zones' THEN PERFORM crm.gps_wialon_zones_wait($1, reply.context ->> 'resource', trouble);
+				WHEN 'link' THEN PERFORM crm.gps_wialon_link_wait($1, (reply.context ->> 'link')::bigint, trouble);
+				WHEN 'resources' THEN session := session || jsonb_build_object('resources_at', now_ms, 'resources_from', NULL);
+				WHEN 'logout' THEN
+					UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1;
+					session := '{}';
+				ELSE NULL; END CASE;
+			IF reply.error IS NULL AND reply.status = 200 THEN
+				trouble := NULL;
+			END IF;
+		ELSIF step = 'link' AND (lost OR waiting) THEN
+			PERFORM crm.gps_wialon_link_wait($1, (reply.context ->> 'link')::bigint, NULL);
 		END IF;
 		IF lost THEN
 			got := coalesce((session ->> 'lost')::integer, 0) + 1;
-			session := jsonb_build_object('lost', got, 'page', session -> 'page', 'trouble', session -> 'trouble');
+			session := jsonb_build_object('lost', got, 'page', session -> 'page', 'trouble', session -> 'trouble', 'leaving', session -> 'leaving');
 			IF got >= 2 THEN
 				trouble := format('the session was lost %s times without one good reply between: %s', got, words);
 			END IF;
@@ -620,7 +687,9 @@ BEGIN
 	PERFORM crm.set_session($1, session);
 	PERFORM crm.poll_after($1, (CASE
 		WHEN trouble IS NULL AND hold_ms IS NOT NULL THEN hold_ms
-		WHEN NOT session ? 'sid' OR session ? 'refill' OR session ? 'units_from'
+		WHEN NOT session ? 'sid' OR session ? 'refill' OR session ? 'units_from' OR session ? 'leaving'
+			OR crm.gps_wialon_link_due($1) OR crm.gps_wialon_zones_due($1, session)
+			OR (SELECT (c.value ->> 'ms')::bigint FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'push') > (session ->> 'evts_at')::bigint
 			OR EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
 				AND coalesce((c.value #>> '{gap,after}')::double precision, 0) <= extract(epoch FROM clock_timestamp())) THEN 0
 		ELSE greatest(0, coalesce((session ->> 'evts_at')::bigint, 0) + pause - now_ms) END)::integer);
@@ -763,7 +832,9 @@ SELECT crm.register_kind('gps_wialon', 'crm.gps_wialon_next', 'crm.gps_wialon_ta
 	test_function => 'crm.gps_wialon_test', judge_function => 'crm.gps_wialon_judge',
 	defaults => '{"poll_ms": 5000, "max_in_flight": 1, "max_reply_bytes": 16777216, "timeout_ms": 60000, "operate_as": "", "map_by_plate": true,
 		"units_page": 1000, "units_every_s": 600, "slice_s": 86400, "history_count": 10000, "history_back_s": 3600, "history_first_s": 3600,
-		"history_max_s": 2592000, "history_ahead_s": 10, "locator_site": ""}',
+		"history_max_s": 2592000, "history_ahead_s": 10, "import_units": false, "import_zones": false, "zones_kind": "other", "zones_every_s": 3600,
+		"locator_site": "", "locator_auto": false, "locator_hours": 72,
+		"push": {"unit": "unit_id", "name": "unit", "time": "t", "lat": "lat", "lon": "lon", "speed": "speed"}}',
 	description_en => 'Positions of vehicles from Wialon (Remote API), with history for what was missed',
 	description_ru => 'Координаты машин из Wialon (Remote API), с дочитыванием пропущенного из истории');
 SELECT crm.register_hook('health', 'gps_wialon', 'crm.gps_wialon_health');
