@@ -66,4 +66,15 @@ SELECT severity, subject, message FROM crm.shipping_health() ORDER BY message CO
 -- Ten thousand fixes of one second, and the corners of the earth.
 SELECT crm.put_positions(array_fill(1::bigint, ARRAY[10000]), array_fill('2026-05-01 11:30+00'::timestamptz, ARRAY[10000]), array_agg(30 + i * 0.0001), array_fill(50::float8, ARRAY[10000])) AS one FROM generate_series(1, 10000) i;
 SELECT crm.put_positions(ARRAY[1, 1, 1, 1], ARRAY['2026-05-01 01:00', '2026-05-01 02:00', '2026-05-01 03:00', '2026-05-01 04:00']::timestamptz[], ARRAY[180, -180, 0, 0], ARRAY[0, 0, 90, -90]) AS corners;
+-- No satellites: refused; not said: taken. Longitude and latitude exchanged: found by where the vehicle was.
+SELECT crm.put_positions(ARRAY[1, 1, 1], ARRAY['2026-05-01 09:00', '2026-05-01 09:01', '2026-05-01 09:02']::timestamptz[], ARRAY[30, 30.001, 30.002], ARRAY[55, 55, 55], NULL, NULL, ARRAY[0, NULL, 4]) AS two;
+SET LOCAL crm.min_satellites = 5;
+SELECT crm.put_positions(ARRAY[1, 1], ARRAY['2026-05-01 09:03', '2026-05-01 09:04']::timestamptz[], ARRAY[30.003, 30.004], ARRAY[55, 55], NULL, NULL, ARRAY[4, 5]) AS one;
+RESET crm.min_satellites;
+INSERT INTO crm.vehicle (id, plate) VALUES (2, 'A 2'), (3, 'A 3');
+SELECT crm.put_positions(ARRAY[2, 2, 2, 2], ARRAY['2026-05-01 09:00', '2026-05-01 09:01', '2026-05-01 09:02', '2026-05-01 09:03']::timestamptz[], ARRAY[37.5, 55.7, 37.51, 37.52], ARRAY[55.7, 37.5, 55.7, 55.7]) AS three;
+SELECT crm.put_positions(ARRAY[2, 2], ARRAY['2026-05-01 09:04', '2026-05-01 09:05']::timestamptz[], ARRAY[55.71, 30.3], ARRAY[37.53, 59.9]) AS "far, but not exchanged: one";
+-- near the diagonal there is nothing to tell
+SELECT crm.put_positions(ARRAY[3, 3], ARRAY['2026-05-01 09:00', '2026-05-01 09:01']::timestamptz[], ARRAY[45, 45.5], ARRAY[45.5, 45]) AS both;
+SELECT vehicle_id, reason, seen FROM crm.position_refused WHERE reason IN ('swapped?', 'too few satellites') ORDER BY 1, 2;
 ROLLBACK;
