@@ -31,7 +31,12 @@ INSERT INTO crm.place (id, name, kind, lon, lat, radius_m, company_id) VALUES (2
 INSERT INTO crm.vehicle (id, plate) VALUES (1, 'TRK 101'), (2, 'HEARD 2');
 INSERT INTO crm.zone_setting (place_id, approach_km) VALUES (2, 3);
 INSERT INTO crm.customer_order (id, number, company_id, place_id, product, contact_id) VALUES (1, 'A-1', 1, 2, 'cement', 1);
-UPDATE crm.rule SET enabled = true WHERE code LIKE 'trip.%';
+CREATE FUNCTION public.gate_next(integration_id bigint, capacity integer) RETURNS SETOF crm.request LANGUAGE sql SET search_path = pg_catalog, pg_temp AS 'SELECT (NULL::crm.request).* WHERE false';
+CREATE FUNCTION public.gate_take(integration_id bigint, replies crm.reply[]) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS 'SELECT';
+GRANT EXECUTE ON FUNCTION public.gate_next, public.gate_take TO crm_courier;
+SELECT crm.register_kind('x_gate', 'public.gate_next', 'public.gate_take', channel => 'sms');
+SELECT crm.add_integration('gate', 'x_gate', 'http://127.0.0.1:1/', '{"sender": "CEMENT"}');
+UPDATE crm.rule SET enabled = code IN ('trip.departed', 'trip.approaching', 'trip.arrived'), quiet = 'urgent';
 SQL
 $sql->("SELECT crm.add_integration('tracks', 'gps_wialon', '" . $wialon->url . q{', '{"poll_ms": 1100, "history_first_s": 0}', 'T')});
 ok(wait_for(20, sub { $sql->("SELECT count(*) FROM crm.gps_wialon_unit WHERE vehicle_id IS NOT NULL") == 1 }), 'the unit has its vehicle');
