@@ -75,7 +75,7 @@ url_host(const char *url)
 	CURLU	   *parts = curl_url();
 	char	   *host = NULL;
 
-	if (parts != NULL && (curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK ||
+	if (parts != NULL && (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
 						  curl_url_get(parts, CURLUPART_HOST, &host, 0) != CURLUE_OK))
 		host = NULL;
 	curl_url_cleanup(parts);
@@ -118,7 +118,7 @@ crm_url_ascii(const char *url, size_t length)
 	if (text !=NULL && parts != NULL)
 	{
 		before = uselocale(utf8);
-		if (curl_url_set(parts, CURLUPART_URL, text, 0) != CURLUE_OK ||
+		if (curl_url_set(parts, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
 			curl_url_get(parts, CURLUPART_URL, &result, CURLU_PUNYCODE) != CURLUE_OK)
 			result = NULL;
 		uselocale(before);

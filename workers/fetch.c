@@ -161,6 +161,7 @@ carry(CrmTransfer *t)
 		int			left;
 		CURLMcode	code;
 		CURLMsg    *message;
+		bool		goes_on;
 
 		pthread_sigmask(SIG_SETMASK, &all, &before);
 		code = curl_multi_perform(multi, &running);
@@ -173,11 +174,23 @@ carry(CrmTransfer *t)
 					errmsg("the transfer failed: %s", curl_multi_strerror(code)));
 		while ((message = curl_multi_info_read(multi, &left)) != NULL)
 		{
-			if (message->msg == CURLMSG_DONE)
+			if (message->msg != CURLMSG_DONE)
+				continue;
+			if (t->transport->resolved == NULL)
 			{
 				t->transport->finish(t, handle->easy, message->data.result);
 				return;
 			}
+			pthread_sigmask(SIG_SETMASK, &all, &before);
+			goes_on = t->transport->resolved(t, handle, message->data.result);
+			pthread_sigmask(SIG_SETMASK, &before, NULL);
+			while (goes_on)
+			{
+				goes_on = !t->transport->step(t, FETCH_SLICE_MS);
+				CHECK_FOR_INTERRUPTS();
+				t->elapsed_ms = (int) ((crm_worker_us() - t->started_us) / 1000);
+			}
+			return;
 		}
 		if (running == 0)
 		{

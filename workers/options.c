@@ -28,6 +28,26 @@ option_value(JsonbContainer *container, const char *key, JsonbValue *value)
 		value->type != jbvNull;
 }
 
+static bool
+is_true(JsonbContainer *root, const char *key)
+{
+	JsonbValue	value;
+
+	return option_value(root, key, &value) &&
+		((value.type == jbvBool && value.val.boolean) ||
+		 (value.type == jbvString && value.val.string.len == 4 && memcmp(value.val.string.val, "true", 4) == 0));
+}
+
+static bool
+is_false(JsonbContainer *root, const char *key)
+{
+	JsonbValue	value;
+
+	return option_value(root, key, &value) &&
+		((value.type == jbvBool && !value.val.boolean) ||
+		 (value.type == jbvString && value.val.string.len == 5 && memcmp(value.val.string.val, "false", 5) == 0));
+}
+
 /*
  * Fills *options with memory of the current context.
  */
@@ -45,10 +65,11 @@ crm_options_parse(const Jsonb *settings, CrmOptions *options)
 		options->ca_file = plain_copy(&value);
 	if (option_value(root, "proxy", &value) && value.type == jbvString)
 		options->proxy = plain_copy(&value);
-	if (option_value(root, "starttls", &value))
-		options->starttls = (value.type == jbvBool && value.val.boolean) ||
-			(value.type == jbvString && value.val.string.len == 4 &&
-			 memcmp(value.val.string.val, "true", 4) == 0);
+	options->starttls = is_true(root, "starttls");
+	if (option_value(root, "sslmode", &value))
+		options->sslmode = value.type == jbvString ? plain_copy(&value) : pstrdup("");
+	options->writes = is_false(root, "read_only");
+	options->without_password = is_true(root, "without_password");
 	if (option_value(root, "allow_hosts", &value))
 	{
 		JsonbContainer *list = value.type == jbvBinary &&
@@ -76,6 +97,8 @@ crm_options_free(CrmOptions *options)
 		pfree(options->ca_file);
 	if (options->proxy)
 		pfree(options->proxy);
+	if (options->sslmode)
+		pfree(options->sslmode);
 	for (int i = 0; i < options->allow_count; i++)
 		pfree(options->allow_hosts[i]);
 	if (options->allow_hosts)

@@ -23,7 +23,8 @@
 
 static const CrmTransport *const transports[] = {
 	&crm_http_transport,
-	&crm_smtp_transport
+	&crm_smtp_transport,
+	&crm_pg_transport
 };
 
 static CrmTransfer *idle_transfers = NULL;	/* linked through handle */
@@ -214,6 +215,7 @@ crm_transfer_new(CrmLane *lane, const CrmRequest *request)
 	t->ref_null = request->ref_null;
 	t->flight = -1;
 	t->handle = NULL;
+	t->own = NULL;
 	t->from = t->recipient = NULL;
 	t->departures = 0;
 	t->head_bytes = 0;
@@ -286,7 +288,7 @@ crm_transfer_new(CrmLane *lane, const CrmRequest *request)
 		crm_transfer_fail(t, "refused: the URL is missing, longer than %d bytes or has blanks or control characters",
 						  CRM_URL_LIMIT);
 	else if ((t->transport = transport_for(&request->url)) == NULL)
-		crm_transfer_fail(t, "refused: the URL's scheme is not one of http, https, smtp, smtps");
+		crm_transfer_fail(t, "refused: the URL's scheme is not one of http, https, smtp, smtps, postgresql");
 	else if (!is_ascii(&request->url) && ascii == NULL)
 		crm_transfer_fail(t, "refused: the URL's host has letters that no internet name has");
 	else if (!is_word(method))
@@ -317,6 +319,8 @@ crm_transfer_free(CrmTransfer *transfer)
 	if (transfer->handle != NULL)
 		crm_easy_drop(transfer->handle);
 	transfer->handle = NULL;
+	if (transfer->transport != NULL && transfer->transport->release != NULL)
+		transfer->transport->release(transfer);
 	/* a password must not lie about in memory longer than needed */
 	if (transfer->block != NULL && transfer->password != NULL)
 		explicit_bzero(transfer->password, strlen(transfer->password));

@@ -89,6 +89,7 @@ crm_transfer_open(void)
 {
 	int			budget = open_files_budget();
 
+	crm_pg_open();
 	/* libcurl's own memory, never palloc: a resolver's thread allocates too */
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK ||
 		(multi = curl_multi_init()) == NULL)
@@ -146,7 +147,8 @@ crm_transfer_start(CrmTransfer *transfer)
 		return true;
 	if (transfer->error[0] != '\0')
 		return false;
-	handle = transfer->transport->connected != NULL ? crm_easy_new(&carrier) : handle_get();
+	handle = transfer->transport->connected != NULL || transfer->transport->resolved != NULL ?
+		crm_easy_new(&carrier) : handle_get();
 	if (handle == NULL)
 	{
 		crm_transfer_fail(transfer, "broken: out of memory");
@@ -200,6 +202,25 @@ crm_transfer_finished(void)
 			t->transport->connected(t, handle);
 			continue;
 		}
+		if (t->transport->resolved != NULL)
+		{
+			bool		goes_on;
+
+			/* a library of its own begins here: with signals blocked, as in the loop */
+			sigset_t	all;
+			sigset_t	before;
+
+			sigfillset(&all);
+			pthread_sigmask(SIG_SETMASK, &all, &before);
+			goes_on = t->transport->resolved(t, handle, code);
+			pthread_sigmask(SIG_SETMASK, &before, NULL);
+			t->handle = NULL;
+			crm_transfer_leave(handle);
+			if (goes_on)
+				continue;
+			t->elapsed_ms = (int) ((crm_worker_us() - t->started_us) / 1000);
+			return t;
+		}
 		t->elapsed_ms = (int) ((crm_worker_us() - t->started_us) / 1000);
 		t->transport->finish(t, easy, code);
 		t->handle = NULL;
@@ -242,10 +263,13 @@ long
 crm_transfer_wait_ms(void)
 {
 	int64		at = crm_smtp_deadline();
+	int64		pg_at = crm_pg_deadline();
 	int64		left;
 
 	if (!dlist_is_empty(&ended))
 		return 0;
+	if (at < 0 || (pg_at >= 0 && pg_at < at))
+		at = pg_at;
 	if (at < 0 || (timer_at >= 0 && timer_at < at))
 		at = timer_at;
 	if (at < 0)
@@ -266,6 +290,7 @@ crm_transfer_kick(void)
 	int			running;
 
 	crm_smtp_expire(now);
+	crm_pg_expire(now);
 	if (timer_at < 0 || now < timer_at)
 		return;
 	timer_at = -1;

@@ -9,7 +9,7 @@
  * session.
  *
  * A transport is one struct of functions; transports[] in request.c is the
- * short table of all that go through libcurl.  A transport knows how to move
+ * short table of all.  A transport knows how to move
  * bytes and nothing of what they mean.
  *
  * Life of a transfer: waiting (in its lane) -> running (in the multi handle, or
@@ -52,6 +52,9 @@ typedef struct CrmOptions
 	char	   *ca_file;		/* NULL: the system's */
 	char	   *proxy;			/* NULL: none, whatever the environment says */
 	bool		starttls;		/* smtp:// must be encrypted by STARTTLS */
+	char	   *sslmode;		/* of libpq; NULL: verify-full, beyond loopback */
+	bool		writes;			/* a database may be written to */
+	bool		without_password;	/* it may let us in without asking for one */
 	char	  **allow_hosts;	/* NULL: any but link-local */
 	int			allow_count;
 } CrmOptions;
@@ -140,6 +143,7 @@ typedef struct CrmTransfer
 	int			timeout_ms;
 	char	   *from;			/* SMTP: inside block, once looked through */
 	char	   *recipient;
+	void	   *own;			/* of its transport; goes by its release */
 
 	/* while it runs */
 	CrmHandle  *handle;
@@ -187,10 +191,21 @@ typedef struct CrmTransport
 	 */
 	void		(*connected) (CrmTransfer *transfer, CrmHandle *handle);
 	bool		(*resume) (CrmTransfer *transfer);
+
+	/*
+	 * And this for one that only has libcurl resolve a name: then the rest of
+	 * the life is its own.  resolved: true when the transfer goes on.  step:
+	 * for a session that waits by itself, true when it has ended.  release:
+	 * what hangs on a transfer that is given up.
+	 */
+	bool		(*resolved) (CrmTransfer *transfer, CrmHandle *handle, CURLcode code);
+	bool		(*step) (CrmTransfer *transfer, int timeout_ms);
+	void		(*release) (CrmTransfer *transfer);
 } CrmTransport;
 
 extern const CrmTransport crm_http_transport;
 extern const CrmTransport crm_smtp_transport;
+extern const CrmTransport crm_pg_transport;
 
 /* what a claim brings; palloc'd, copied by crm_transfer_new */
 typedef struct CrmText
@@ -251,6 +266,11 @@ extern void crm_transfer_done(CrmTransfer *transfer);
 /* smtp.c */
 extern int64 crm_smtp_deadline(void);
 extern void crm_smtp_expire(int64 now);
+
+/* pg.c */
+extern void crm_pg_open(void);
+extern int64 crm_pg_deadline(void);
+extern void crm_pg_expire(int64 now);
 
 /* composite.c */
 #define CRM_REQUEST_COLUMNS 9

@@ -60,13 +60,14 @@ BEGIN
 		WHEN 'wagon' THEN '{number,owner_erp_id,tare_kg}'
 		WHEN 'order' THEN '{company_erp_id,product,tonnes,price,number,ordered_at,window_from,window_to,place_erp_id,contact_erp_id,state,make_deal}'
 		WHEN 'shipment' THEN '{order_erp_id,vehicle,tare_kg,gross_kg,weighed_at,waybill,product,wagon,storno}'
+		WHEN 'weighing' THEN '{vehicle,kind,kg,weighed_at,order_erp_id,product,waybill,storno}'
 		WHEN 'slot' THEN '{planned_from,planned_to,vehicle,order_erp_id,carrier_erp_id,place_erp_id,kind,gate,grace_minutes,moved_by,called_at,cancelled}'
 		WHEN 'checkin' THEN '{vehicle,at,means,place_erp_id,slot_erp_id,note,storno}'
 		WHEN 'contract' THEN '{carrier_erp_id,number,side,valid_from,valid_to,free_minutes,tariff,cap,exclusions,signed_on,auto_claim,explain_days}'
 	END::text[];
 	IF keys IS NULL THEN
 		PERFORM crm.erp_fail('22023', format('entity "%s" is not taken', left(entity, 40)),
-			'Send company, employee, contact, place, vehicle, wagon, order, shipment, slot, checkin or contract in entity.');
+			'Send company, employee, contact, place, vehicle, wagon, order, shipment, weighing, slot, checkin or contract in entity.');
 	END IF;
 	SELECT k INTO stray FROM jsonb_object_keys(r) k WHERE k NOT IN ('entity', 'erp_id') AND k <> ALL (keys) LIMIT 1;
 	IF stray IS NOT NULL THEN
@@ -96,6 +97,9 @@ BEGIN
 		WHEN 'shipment' THEN
 			answer := crm_erp.put_shipment(r ->> 'erp_id', r ->> 'order_erp_id', r ->> 'vehicle', r ->> 'tare_kg', r ->> 'gross_kg', r ->> 'weighed_at',
 				r ->> 'waybill', r ->> 'product', r ->> 'wagon', r ->> 'storno');
+		WHEN 'weighing' THEN
+			answer := crm_erp.put_weighing(r ->> 'erp_id', r ->> 'vehicle', r ->> 'kind', r ->> 'kg', r ->> 'weighed_at', r ->> 'order_erp_id',
+				r ->> 'product', r ->> 'waybill', r ->> 'storno');
 		WHEN 'slot' THEN
 			answer := crm_erp.put_slot(r ->> 'erp_id', r ->> 'planned_from', r ->> 'planned_to', r ->> 'vehicle', r ->> 'order_erp_id', r ->> 'carrier_erp_id', r ->> 'place_erp_id', r ->> 'kind', r ->> 'gate', r ->> 'grace_minutes', r ->> 'moved_by', r ->> 'called_at', r ->> 'cancelled');
 		WHEN 'checkin' THEN
