@@ -16,14 +16,14 @@ CREATE TYPE crm.request AS (
 );
 COMMENT ON TYPE crm.request IS 'One request to an outside service, made by a kind''s next function and carried by the courier. Nothing in it is kept: the courier holds it in memory until the reply is settled.';
 COMMENT ON COLUMN crm.request.ref IS 'The kind''s own number for the request, given back in the reply: the message''s id for channels, any number for pollers';
-COMMENT ON COLUMN crm.request.method IS 'GET, POST, PUT, DELETE, PATCH, HEAD, or SMTP for a letter';
-COMMENT ON COLUMN crm.request.url IS 'http(s)://host[:port]/path?query, or smtp(s)://host:port/name-for-EHLO. Never with a password in it';
+COMMENT ON COLUMN crm.request.method IS 'GET, POST, PUT, DELETE, PATCH, HEAD, SMTP for a letter, or SQL for a query';
+COMMENT ON COLUMN crm.request.url IS 'http(s)://host[:port]/path?query, smtp(s)://host:port/name-for-EHLO, or postgresql://host:port/database. Never with a password in it';
 COMMENT ON COLUMN crm.request.headers IS 'Header lines "Name: value" without line ends; for SMTP the envelope: "MAIL FROM: a@b", then "RCPT TO: c@d" for each recipient';
-COMMENT ON COLUMN crm.request.body IS 'The bytes sent; for SMTP the whole letter with CR LF line ends; NULL for none';
-COMMENT ON COLUMN crm.request.username IS 'User name for HTTP basic or SMTP authentication; NULL for none';
+COMMENT ON COLUMN crm.request.body IS 'The bytes sent; for SMTP the whole letter with CR LF line ends; for SQL one statement in UTF-8; NULL for none';
+COMMENT ON COLUMN crm.request.username IS 'User name for HTTP basic or SMTP authentication, or of the database; NULL for none';
 COMMENT ON COLUMN crm.request.password IS 'Password that belongs to username; never logged and never kept';
 COMMENT ON COLUMN crm.request.timeout_ms IS 'Milliseconds from the start of the transfer until it is given up; NULL means 30000';
-COMMENT ON COLUMN crm.request.context IS 'Anything the kind wants back with the reply; never sent';
+COMMENT ON COLUMN crm.request.context IS 'Anything the kind wants back with the reply; never sent, but for SQL the values of $1, $2, … as the list params';
 
 CREATE TYPE crm.reply AS (
 	ref        bigint,
@@ -37,10 +37,10 @@ CREATE TYPE crm.reply AS (
 );
 COMMENT ON TYPE crm.reply IS 'What came back for one crm.request, given to the kind''s take function.';
 COMMENT ON COLUMN crm.reply.ref IS 'The request''s ref';
-COMMENT ON COLUMN crm.reply.status IS 'HTTP status or SMTP code; 0 when no reply line came';
-COMMENT ON COLUMN crm.reply.headers IS 'Header lines as they came; for SMTP the server''s reply lines; NULL where none came';
-COMMENT ON COLUMN crm.reply.body IS 'The reply''s bytes, at most the integration''s max_reply_bytes; NULL where none came';
-COMMENT ON COLUMN crm.reply.error IS 'NULL when a whole reply came; otherwise a class word and the reason: resolve: connect: tls: timeout: broken: too large: refused:';
+COMMENT ON COLUMN crm.reply.status IS 'HTTP status or SMTP code; for SQL 200, 401 (login), 400 (the statement), 503 (may pass); 0 when no reply line came';
+COMMENT ON COLUMN crm.reply.headers IS 'Header lines as they came; for SMTP the server''s reply lines; for SQL the lines SQLSTATE and Message of an error; NULL where none came';
+COMMENT ON COLUMN crm.reply.body IS 'The reply''s bytes, at most the integration''s max_reply_bytes; for SQL {"columns": […], "rows": [[…], …]} with every value as text or null; NULL where none came';
+COMMENT ON COLUMN crm.reply.error IS 'NULL when a whole reply came; otherwise a class word and the reason: resolve: connect: tls: timeout: broken: too large: refused:, and for SQL auth: sql: with the SQLSTATE';
 COMMENT ON COLUMN crm.reply.sent IS 'True when bytes of the request may have left this machine: then what happened to it is not known from an error';
 COMMENT ON COLUMN crm.reply.elapsed_ms IS 'Milliseconds the transfer took';
 COMMENT ON COLUMN crm.reply.context IS 'The request''s context';

@@ -399,7 +399,7 @@ CREATE OR REPLACE VIEW crm.weighing_open AS
 	JOIN crm.weighing w ON w.id = k.weighing_id
 	JOIN crm.vehicle v ON v.id = w.vehicle_id
 	WHERE k.state = 'open';
-COMMENT ON VIEW crm.weighing_open IS 'Weighings that are no shipment: the other half is missing, or the order. Mend it by crm_erp.put_weighing (the order, a storno) or at the scales';
+COMMENT ON VIEW crm.weighing_open IS 'Weighings that are no shipment: the other half is missing, or the order. Mended where it came from (source): the ERP, or the scales';
 COMMENT ON COLUMN crm.weighing_open.id IS 'crm.weighing.id';
 COMMENT ON COLUMN crm.weighing_open.at IS 'When it was weighed';
 COMMENT ON COLUMN crm.weighing_open.vehicle_plate IS 'Plate of the vehicle';
@@ -443,7 +443,7 @@ CREATE OR REPLACE FUNCTION crm.weighing_health() RETURNS TABLE (severity text, s
 AS $$
 	SELECT 'warning', 'weighings', format('%s weighings are no shipment after %s hours, the last one of %s at %s: %s', count(*), extract(epoch FROM min(s.open))::integer / 3600,
 			(array_agg(o.vehicle_plate ORDER BY o.at DESC, o.id DESC))[1], max(o.at), (array_agg(o.reason ORDER BY o.at DESC, o.id DESC))[1]),
-		'SELECT * FROM crm.weighing_open; a missing order or a storno is sent by crm_erp.put_weighing or entered at the scales.', min(o.at)
+		'SELECT * FROM crm.weighing_open; a missing order, half or storno comes from where the weighing came from (column source).', min(o.at)
 	FROM crm.weighing_open o CROSS JOIN crm.weighing_settings() s
 	WHERE o.at < crm.now() - s.open AND o.at > crm.now() - interval '30 days'
 	HAVING count(*) > 0
