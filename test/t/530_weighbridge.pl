@@ -57,17 +57,17 @@ is(scales(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crm 
 my $late = $there->background_psql('vesy');
 $late->query_safe(q{BEGIN});
 $late->query_safe(q{SET client_encoding = 'UTF8'});
-$late->query_safe(q{SELECT "Весы".weigh('А700ВС77', 'Тара', 14000, localtimestamp - interval '1 hour')});
-scales(q{SELECT "Весы".weigh('А700ВС77', 'Брутто', 34000, localtimestamp - interval '30 minutes')});
+$late->query_safe(q{SELECT "Весы".weigh('А9700ВС77', 'Тара', 14000, localtimestamp - interval '1 hour')});
+scales(q{SELECT "Весы".weigh('А9700ВС77', 'Брутто', 34000, localtimestamp - interval '30 minutes')});
 same('the later key is read');
 $late->query_safe(q{COMMIT});
 same('the earlier one that commits later too');
 $late->quit;
-is(plant(q{SELECT count(*) FROM crm.shipment s JOIN crm.vehicle v ON v.id = s.vehicle_id WHERE v.plate = 'А700ВС77' AND s.cancelled_at IS NULL}), '1', 'and they are a shipment');
+is(plant(q{SELECT count(*) FROM crm.shipment s JOIN crm.vehicle v ON v.id = s.vehicle_id WHERE v.plate = 'А9700ВС77' AND s.cancelled_at IS NULL}), '1', 'and they are a shipment');
 
 # ---- far below the overlap: a storno, and a row whose key was given out long ago ----
 scales(q{UPDATE "Весы"."Взвешивание" SET "Отменено" = true WHERE "Номер" = 2001;
-	INSERT INTO "Весы"."Взвешивание" VALUES (1501, 'А701ВС77', 'Тара', 14000, localtimestamp - interval '12 hours', 'A-1')});
+	INSERT INTO "Весы"."Взвешивание" VALUES (1501, 'А9701ВС77', 'Тара', 14000, localtimestamp - interval '12 hours', 'A-1')});
 plant(q{UPDATE crm.integration_state SET session = session - 'counted_ms'; SELECT crm.poll_after((SELECT id FROM crm.integration), 0)});
 ok(wait_for(20, sub { plant(q{SELECT count(*) FROM crm.weighing WHERE cancelled_at IS NOT NULL}) == 1 }), 'a storno of long ago is found by the count of its day') or diag plant('SELECT * FROM crm.completeness; SELECT * FROM crm.cursor');
 is(plant(q{SELECT count(*) FROM crm.shipment WHERE cancelled_at IS NOT NULL}), '1', 'and its shipment is none any more');
@@ -77,9 +77,9 @@ ok(wait_for(20, sub { plant(q{SELECT count(*) > 0 AND bool_and(theirs = ours + r
 
 # ---- the server there stops and starts ----
 $there->stop('fast');
-ok(wait_for(10, sub { health() =~ /vesy fails: (connect|broken)/ }), 'a server that is down is in crm.health') or diag health();
+ok(wait_for(10, sub { health() =~ /vesy fails.*: (connect|broken)/ }), 'a server that is down is in crm.health') or diag health();
 $there->start;
-scales(q{SELECT "Весы".weigh('А702ВС77', 'Тара', 14000, localtimestamp - interval '20 minutes')});
+scales(q{SELECT "Весы".weigh('А9702ВС77', 'Тара', 14000, localtimestamp - interval '20 minutes')});
 same('after its start the rest comes by itself');
 ok(wait_for(5, sub { health() !~ /fails/ }), 'and crm.health is content');
 
@@ -87,7 +87,7 @@ ok(wait_for(5, sub { health() !~ /fails/ }), 'and crm.health is content');
 foreach my $round (1 .. 3)
 {
 	my $pid = plant(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'crm courier'});
-	scales(q{SELECT "Весы".weigh('А703ВС77', 'Тара', 14000 + g, localtimestamp - interval '19 minutes') FROM generate_series(1, 700) g});
+	scales(q{SELECT "Весы".weigh('А9703ВС77', 'Тара', 14000 + g, localtimestamp - interval '19 minutes') FROM generate_series(1, 700) g});
 	sleep 0.05 * $round;
 	kill 'KILL', $pid if $pid;
 	$node->poll_query_until('plant', 'SELECT true') or die;
@@ -106,25 +106,25 @@ $node->start;
 ok(wait_for(15, sub { health() =~ /timeout: 57014|timeout: no whole reply/ }), 'the server there gives it up by itself') or diag health();
 scales(q{DROP VIEW "Весы"."Взвешивание"; ALTER TABLE "Весы".stored RENAME TO "Взвешивание"});
 plant(q{SELECT crm.integration_retry('vesy')});
-scales(q{SELECT "Весы".weigh('А704ВС77', 'Тара', 14000, localtimestamp - interval '18 minutes')});
+scales(q{SELECT "Весы".weigh('А9704ВС77', 'Тара', 14000, localtimestamp - interval '18 minutes')});
 same('and it goes on');
 
 # ---- a table that is gone, a right that is missing ----
 scales(q{ALTER TABLE "Весы"."Взвешивание" RENAME TO other});
-ok(wait_for(10, sub { health() =~ /fails: sql: 42P01 there is no such table/ }), 'a table that is gone is told in words') or diag health();
+ok(wait_for(10, sub { health() =~ /fails.*: sql: 42P01 there is no such table/ }), 'a table that is gone is told in words') or diag health();
 scales(q{ALTER TABLE "Весы".other RENAME TO "Взвешивание"});
 plant(q{SELECT crm.integration_retry('vesy')});
 ok(wait_for(10, sub { health() !~ /fails/ }), 'mended') or diag health();
 
 # ---- another password ----
 scales(q{ALTER ROLE crm PASSWORD 'canary-two'; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'crm courier'});
-ok(wait_for(10, sub { health() =~ /fails: auth: 28P01 the password is refused/ }), 'a refused password is told in words') or diag health();
+ok(wait_for(10, sub { health() =~ /fails.*: auth: 28P01 the password is refused/ }), 'a refused password is told in words') or diag health();
 sleep 2;
 my $log = slurp_file($there->logfile);
 my $refused = () = $log =~ /password authentication failed/g;
 cmp_ok($refused, '<=', 2, "and is not tried again and again ($refused)");
 plant(q{SELECT crm.set_secret('vesy', 'canary-two'), crm.integration_retry('vesy')});
-scales(q{SELECT "Весы".weigh('А705ВС77', 'Тара', 14000, localtimestamp - interval '17 minutes')});
+scales(q{SELECT "Весы".weigh('А9705ВС77', 'Тара', 14000, localtimestamp - interval '17 minutes')});
 same('with the right one it goes on');
 
 # ---- no secret anywhere ----

@@ -70,8 +70,9 @@ BEGIN
 			crm.weighbridge_pg_column($1, 'at'),
 			coalesce(format('lower(%s::text) IN (''t'', ''true'', ''1'', ''y'', ''yes'', ''да'', ''истина'')', crm.weighbridge_pg_column($1, 'storno')), 'false'), key, key, name, key, key);
 	ELSE
-		query := format('SELECT %s::text, %s FROM %s WHERE %s > $1::bigint AND %s <= $2::bigint ORDER BY %s LIMIT $3::integer', key,
-			(SELECT string_agg(coalesce(crm.weighbridge_pg_column($1, f.field), 'NULL') || '::text', ', ' ORDER BY f.n)
+		-- t.: a bare name after ORDER BY would be the column of the result, which is text
+		query := format('SELECT t.%s::text, %s FROM %s AS t WHERE t.%s > $1::bigint AND t.%s <= $2::bigint ORDER BY t.%s LIMIT $3::integer', key,
+			(SELECT string_agg(coalesce('t.' || crm.weighbridge_pg_column($1, f.field), 'NULL') || '::text', ', ' ORDER BY f.n)
 			 FROM unnest('{vehicle,kind,kg,at,order,product,waybill,storno}'::text[]) WITH ORDINALITY AS f(field, n)), name, key, key, key);
 	END IF;
 	RETURN ROW (1, 'SQL', i.url, NULL, convert_to(query, 'UTF8'), crm.setting_of($1, 'username'), crm.secret_value($1),
