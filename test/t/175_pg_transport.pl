@@ -164,7 +164,7 @@ $check->();
 is($row{rows}{courier}{body}, '{"columns": ["a", "b', 'a header') or diag $row{rows}{courier}{body};
 is($node->safe_psql('plant', q{SELECT convert_from(got, 'UTF8')::jsonb -> 'rows' FROM raw.request WHERE body = 'SELECT a, b FROM public.t ORDER BY a' AND way = 'courier'}), '[["1", "x\\"\\\\\\n"], ["2", null]]', 'values as texts, NULL as null');
 is($node->safe_psql('plant', q{SELECT convert_from(got, 'UTF8')::jsonb #>> '{rows,0,0}' FROM raw.request WHERE body LIKE 'SELECT current_setting%' AND way = 'courier'}), 'crm courieronUTC', 'who asks, and how');
-unlike(slurp_file($node->logfile), qr/canary(?!'; CREATE)/, 'no password in the log');
+unlike(join("\n", grep { /crm \w+ [A-Z]+:/ } split /\n/, slurp_file($node->logfile)), qr/canary/, 'no password in what our workers log');
 
 # ---- a stop while queries hang ----
 my @ids = $raw->send(map { { url => "$url/hangs", method => 'SQL', username => 'crm', password => 'x', timeout => 60000 } } 1 .. 20);

@@ -128,8 +128,9 @@ scales(q{SELECT "Весы".weigh('А9705ВС77', 'Тара', 14000, localtimesta
 same('with the right one it goes on');
 
 # ---- no secret anywhere ----
-unlike(slurp_file($node->logfile), qr/canary/, 'no password in our log');
-unlike($log, qr/canary-one.*canary-one.*canary-one/s, 'nor in the statements there');
+# the framework logs every statement of the test itself
+unlike(join("\n", grep { /crm \w+ [A-Z]+:/ } split /\n/, slurp_file($node->logfile)), qr/canary/, 'no password in what our workers log');
+unlike(join("\n", grep { !/statement: / } split /\n/, $log), qr/canary/, 'nor in what the server there logs of us');
 is(plant(q{SELECT count(*) FROM (SELECT r::text FROM crm.rejected r UNION ALL SELECT h::text FROM crm.health h UNION ALL SELECT i::text FROM crm.integration i UNION ALL SELECT c::text FROM crm.cursor c) x(w) WHERE w ~ 'canary'}), '0', 'nor in our tables');
 $node->stop('fast');
 $there->stop('immediate');
