@@ -24,7 +24,7 @@ SELECT result FROM crm_erp.put_checkin('c2', storno => '1');
 SELECT s.arrived_at, s.arrived_means FROM crm.slot s WHERE s.source_id = 's1';
 SELECT result FROM crm_erp.put_contract('d1', 'haul', 'D-1', 'loading', '01.01.2026', free_minutes => '60', tariff => '[{"from": 0, "each": 15, "roubles": 500}]', cap => '10 000,00');
 SELECT result FROM crm_erp.put_contract('d1', 'haul', 'D-1', 'loading', '2026-01-01', free_minutes => '60');
-SELECT result FROM crm_erp.put_contract('d1', NULL, NULL, 'loading', date '2026-01-01', date '2026-11-30');
+SELECT result FROM crm_erp.put_contract('d1', NULL, NULL, 'loading', timestamp '2026-01-01', timestamp '2026-11-30');
 SELECT result FROM crm_erp.put_contract('d1', side => 'loading', valid_from => '2026-12-01', free_minutes => '30', tariff => '[{"from": 0, "each": 1, "roubles": 100}]', auto_claim => 'да');
 SELECT c.number, c.auto_claim, t.side, t.valid_from, t.valid_to, t.free_minutes, t.cap FROM crm.contract c JOIN crm.contract_term t ON t.contract_id = c.id ORDER BY t.valid_from;
 SELECT result FROM crm_erp.put_shipment('w1', 'o1', 'v1', '14000', '34000', '2026-05-05T11:55:00');

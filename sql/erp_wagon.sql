@@ -17,5 +17,6 @@ SELECT line, result, sqlstate, message FROM crm_erp.put_batch('[{"entity": "wago
 INSERT INTO crm_erp.wagon_in (erp_id, number) VALUES ('W-7', '62879416');
 SELECT w.number, c.name, w.tare_kg, w.source, w.source_id FROM crm.wagon w LEFT JOIN crm.company c ON c.id = w.owner_id ORDER BY w.source_id;
 SELECT result FROM crm_erp.put_wagon('W-2', owner_erp_id => '-');
-SELECT entity, erp_id, changes FROM crm.erp_change WHERE entity = 'wagon' ORDER BY id;
+SELECT entity, erp_id, regexp_replace(changes::text, '\m\d{1,9}\M(?=[],])(?!\.)', 'ID', 'g') FROM crm.erp_change WHERE entity = 'wagon' AND NOT changes ? 'tare_kg' ORDER BY id;
+SELECT entity, erp_id, changes FROM crm.erp_change WHERE entity = 'wagon' AND changes ? 'tare_kg' ORDER BY id;
 ROLLBACK;

@@ -63,6 +63,7 @@ ROLLBACK TO s;
 SELECT crm.listener_reject(ROW ('POST', regexp_replace(:'url', '^https?://[^/]*', ''), '', '', 'say=boom', 'p')::crm.http_request, 'P0001', 'boom');
 SELECT integration_id, what, reason, r::text LIKE '%' || right(:'url', 22) || '%' FROM crm.rejected r;
 -- the number of a link is no integration's: its secrets are not a page's
+ALTER SEQUENCE crm.integration_id_seq RESTART WITH 900001;
 SELECT crm.register_kind('x_k', NULL, NULL) IS NULL, crm.add_integration('k', 'x_k', '', '{}', 'topsecret') > 0;
 DELETE FROM crm.link WHERE object_id = 7;
 UPDATE crm.link SET id = (SELECT id FROM crm.integration);

@@ -76,7 +76,7 @@ UPDATE crm.claim_point SET lat = 55.5 WHERE claim_id = :c AND role = 'fix_after'
 ROLLBACK TO whole;
 SELECT crm.claim_verify(5);
 ROLLBACK TO whole;
-SELECT crm.make_claim(5);
+SELECT crm.make_claim(99999999);
 ROLLBACK TO whole;
 UPDATE crm.contract_term SET valid_to = '2026-12-31';
 \set ON_ERROR_STOP 1

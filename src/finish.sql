@@ -95,6 +95,7 @@ BEGIN
 			('function', 'crm.guard',                 'EXECUTE',            'PUBLIC'),
 			('function', 'crm.now',                   'EXECUTE',            'PUBLIC'),
 			('function', 'crm.clock',                 'EXECUTE',            'PUBLIC'),
+			('function', 'crm.time_zone_exists',      'EXECUTE',            'PUBLIC'),
 			('function', 'crm.monotonic_ms',          'EXECUTE',            'PUBLIC'),
 			('function', 'crm.wake',                  'EXECUTE',            'crm_owner, crm_courier, crm_manager, crm_head, crm_director, crm_erp_writer, crm_integrator'),
 			-- activation and health

@@ -982,7 +982,7 @@ settle_due(int64 now)
 	if (ready == 0)
 		return first < 0 ? WAIT_MAX_MS : (long) (first - now);
 	linger = waiting > 0 ? LINGER_LOADED_MS : LINGER_MS;
-	if (done_lanes > 1)
+	if (done_lanes > 1 && waiting > 0)
 		linger = Max(linger, (int) Min(ASK_SHARE * done_lanes * settle_us / 1000, SETTLE_PAUSE_MS));
 	if (ready >= BATCH || done_bytes >= BATCH_BYTES || running + waiting == 0 ||
 		now >= done_since + linger)

@@ -33,6 +33,10 @@ CREATE OR REPLACE FUNCTION crm.clock() RETURNS timestamptz
 	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_clock_sql';
 COMMENT ON FUNCTION crm.clock() IS 'Business time at this moment: clock_timestamp(), unless crm.set_now() moved the clock.';
 
+CREATE OR REPLACE FUNCTION crm.time_zone_exists(name text) RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_time_zone_exists';
+COMMENT ON FUNCTION crm.time_zone_exists(text) IS 'Whether pg_timezone_names has that name; found once, a backend knows it.';
+
 CREATE OR REPLACE FUNCTION crm.monotonic_ms() RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_monotonic_ms_sql';
 COMMENT ON FUNCTION crm.monotonic_ms() IS 'Milliseconds since the machine''s start, by a clock that nobody sets: for time-outs, back-off and poll intervals.';

@@ -70,7 +70,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('report "%s" has %s labels for %s columns', NEW.code, cardinality(NEW.labels), coalesce(cardinality(NEW.columns)::text, 'all')),
 			HINT = 'Name the columns, and give each its heading, or NULL for its own name.';
 	END IF;
-	IF NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = NEW.zone) THEN
+	IF crm.time_zone_exists(NEW.zone) IS NOT TRUE THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('not a time zone: %s', left(NEW.zone, 100)), HINT = 'Give an IANA name: Europe/Moscow.';
 	END IF;
 	SELECT string_agg(coalesce(x.id::text, 'NULL'), ', ') INTO words FROM unnest(NEW.contact_ids) AS x(id) WHERE NOT EXISTS (SELECT FROM crm.contact c WHERE c.id = x.id);

@@ -191,7 +191,7 @@ CREATE OR REPLACE FUNCTION crm.erp_zone_check(value text, argument text) RETURNS
 DECLARE
 	zone text := crm.erp_text(value, argument, 60);
 BEGIN
-	IF zone IS NOT NULL AND NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = zone) THEN
+	IF NOT crm.time_zone_exists(zone) THEN
 		PERFORM crm.erp_fail('22023', format('%s "%s" does not exist', argument, zone),
 			format('Send an IANA name in %s, such as Europe/Moscow or Asia/Yekaterinburg, or leave it empty.', argument));
 	END IF;

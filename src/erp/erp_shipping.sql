@@ -96,14 +96,14 @@ COMMENT ON FUNCTION crm_erp.put_slot(text, text, text, text, text, text, text, t
 
 CREATE OR REPLACE FUNCTION crm_erp.put_slot(erp_id text, planned_from timestamp, planned_to timestamp DEFAULT NULL, vehicle text DEFAULT NULL,
 	order_erp_id text DEFAULT NULL, carrier_erp_id text DEFAULT NULL, place_erp_id text DEFAULT NULL, kind text DEFAULT NULL, gate text DEFAULT NULL,
-	grace_minutes integer DEFAULT NULL, moved_by text DEFAULT NULL, called_at timestamp DEFAULT NULL, cancelled boolean DEFAULT NULL)
+	grace_minutes numeric DEFAULT NULL, moved_by text DEFAULT NULL, called_at timestamp DEFAULT NULL, cancelled boolean DEFAULT NULL)
 	RETURNS crm_erp.put_result
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT p.id, p.result, p.erp_id FROM crm_erp.put_slot($1, crm.erp_stamp($2, 'planned_from'), crm.erp_stamp($3, 'planned_to'), $4, $5, $6, $7, $8, $9, $10::text, $11,
 		crm.erp_stamp($12, 'called_at'), $13::text) p;
 END;
-COMMENT ON FUNCTION crm_erp.put_slot(text, timestamp, timestamp, text, text, text, text, text, text, integer, text, timestamp, boolean) IS 'The same with times as timestamp (in the plant''s zone), the grace as integer, yes and no as boolean.';
+COMMENT ON FUNCTION crm_erp.put_slot(text, timestamp, timestamp, text, text, text, text, text, text, numeric, text, timestamp, boolean) IS 'The same with times as timestamp (in the plant''s zone), the grace as numeric, yes and no as boolean.';
 
 CREATE OR REPLACE FUNCTION crm_erp.put_checkin(erp_id text, vehicle text DEFAULT NULL, at text DEFAULT NULL, means text DEFAULT NULL, place_erp_id text DEFAULT NULL,
 	slot_erp_id text DEFAULT NULL, note text DEFAULT NULL, storno text DEFAULT NULL)
@@ -272,14 +272,14 @@ END
 $$;
 COMMENT ON FUNCTION crm_erp.put_contract(text, text, text, text, text, text, text, text, text, text, text, text, text) IS 'Takes a contract with a carrier by the ERP''s id, and one of its terms a call (claim 72): side loading or unloading, valid_from and valid_to (business dates; side and valid_from name the term), free_minutes, tariff and exclusions as JSON, cap in roubles; auto_claim 1 makes claims by themselves. All text; empty leaves, - clears valid_to and cap. Answers id of the contract, result, erp_id. Errors, the advice in DETAIL too: 22004 something missing, 22023 side, tariff or exclusions, 22003 number, 22P02 no JSON or number, 23P01 terms overlap, 23503 carrier not known, 55000 claims rest on the term, or not active.';
 
-CREATE OR REPLACE FUNCTION crm_erp.put_contract(erp_id text, carrier_erp_id text, number text, side text, valid_from date, valid_to date DEFAULT NULL, free_minutes integer DEFAULT NULL,
-	tariff text DEFAULT NULL, cap numeric DEFAULT NULL, exclusions text DEFAULT NULL, signed_on date DEFAULT NULL, auto_claim boolean DEFAULT NULL, explain_days integer DEFAULT NULL)
+CREATE OR REPLACE FUNCTION crm_erp.put_contract(erp_id text, carrier_erp_id text, number text, side text, valid_from timestamp, valid_to timestamp DEFAULT NULL, free_minutes numeric DEFAULT NULL,
+	tariff text DEFAULT NULL, cap numeric DEFAULT NULL, exclusions text DEFAULT NULL, signed_on timestamp DEFAULT NULL, auto_claim boolean DEFAULT NULL, explain_days numeric DEFAULT NULL)
 	RETURNS crm_erp.put_result
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT p.id, p.result, p.erp_id FROM crm_erp.put_contract($1, $2, $3, $4, to_char($5, 'YYYY-MM-DD'), to_char($6, 'YYYY-MM-DD'), $7::text, $8, $9::text, $10, to_char($11, 'YYYY-MM-DD'), $12::text, $13::text) p;
 END;
-COMMENT ON FUNCTION crm_erp.put_contract(text, text, text, text, date, date, integer, text, numeric, text, date, boolean, integer) IS 'The same with dates as date, numbers as integer and numeric, yes and no as boolean.';
+COMMENT ON FUNCTION crm_erp.put_contract(text, text, text, text, timestamp, timestamp, numeric, text, numeric, text, timestamp, boolean, numeric) IS 'The same with dates as timestamp (the hours do not count), numbers as numeric, yes and no as boolean.';
 
 CREATE OR REPLACE VIEW crm_erp.slot_in AS
 	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS planned_from, NULL::varchar(255) AS planned_to, NULL::varchar(255) AS vehicle, NULL::varchar(255) AS order_erp_id, NULL::varchar(255) AS carrier_erp_id, NULL::varchar(255) AS place_erp_id, NULL::varchar(255) AS kind, NULL::varchar(255) AS gate, NULL::varchar(255) AS grace_minutes, NULL::varchar(255) AS moved_by, NULL::varchar(255) AS called_at, NULL::varchar(255) AS cancelled

@@ -111,7 +111,7 @@ CREATE OR REPLACE VIEW crm_bi.otif WITH (security_invoker = true) AS
 		t.late::integer AS late_trips,
 		(CASE WHEN t.trips > 0 AND t.late = 0 AND t.unknown = 0 THEN 'yes' ELSE 'no' END)::varchar(3) AS on_time,
 		(CASE WHEN coalesce(s.net_t, 0) >= o.tonnes * 0.99 THEN 'yes' ELSE 'no' END)::varchar(3) AS in_full,
-		(CASE WHEN t.trips > 0 AND t.late = 0 AND t.unknown = 0 AND coalesce(s.net_t, 0) >= o.tonnes * 0.99 THEN 1 ELSE 0 END)::smallint AS otif,
+		(CASE WHEN t.trips > 0 AND t.late = 0 AND t.unknown = 0 AND coalesce(s.net_t, 0) >= o.tonnes * 0.99 THEN 1 ELSE 0 END) AS otif,
 		t.claims::integer AS claims,
 		t.trip_ids::varchar(2000) AS trip_ids,
 		(crm.now() AT TIME ZONE crm.kpi_zone())::timestamp(0) AS fresh_to

@@ -300,7 +300,7 @@ BEGIN
 				coalesce((SELECT string_agg(c.code, ', ' ORDER BY c.code) FROM crm.calendar c), 'none yet'));
 	END IF;
 	IF time_zone IS NOT NULL THEN
-		IF NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = calendar_check.time_zone) THEN
+		IF NOT crm.time_zone_exists(time_zone) THEN
 			RAISE EXCEPTION USING ERRCODE = '22023',
 				MESSAGE = format('time zone "%s" does not exist', time_zone),
 				HINT = 'Give an IANA name, such as Europe/Moscow or Asia/Yekaterinburg.';

@@ -315,9 +315,9 @@ COMMENT ON COLUMN crm.lateness.penalty IS 'By the term''s tariff and cap, rouble
 COMMENT ON COLUMN crm.lateness.known_at IS 'When this version became known, business clock';
 COMMENT ON COLUMN crm.lateness.superseded_at IS 'When another version took its place; NULL: in force';
 CREATE UNIQUE INDEX lateness_in_force ON crm.lateness (trip_id, side) WHERE superseded_at IS NULL;
-CREATE INDEX lateness_carrier ON crm.lateness (carrier_id, business_date) WHERE superseded_at IS NULL;
+CREATE INDEX lateness_carrier ON crm.lateness (carrier_id, business_date);
 CREATE INDEX lateness_slot ON crm.lateness (slot_id);
-CREATE INDEX lateness_place ON crm.lateness (place_id, planned_at) WHERE superseded_at IS NULL;
+CREATE INDEX lateness_place ON crm.lateness (place_id, planned_at);
 CREATE INDEX shipment_vehicle_weighed ON crm.shipment (vehicle_id, weighed_at) WHERE vehicle_id IS NOT NULL;
 
 CREATE TABLE crm.claim (

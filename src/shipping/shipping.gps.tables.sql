@@ -119,4 +119,4 @@ COMMENT ON COLUMN crm.stop.gap IS 'True: it was silent for over ten minutes mean
 COMMENT ON COLUMN crm.stop.known_at IS 'When this version became known, business clock';
 COMMENT ON COLUMN crm.stop.superseded_at IS 'When late positions showed another truth; NULL: in force';
 CREATE UNIQUE INDEX stop_from ON crm.stop (vehicle_id, from_at) WHERE superseded_at IS NULL;
-CREATE INDEX stop_place ON crm.stop (place_id, from_at) WHERE superseded_at IS NULL;
+CREATE INDEX stop_place ON crm.stop (place_id, from_at);

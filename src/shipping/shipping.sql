@@ -588,7 +588,7 @@ SELECT crm.register_hook('activate', 'shipping', 'crm.shipping_activated');
 -- Shipments -------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.shipments_weighed(shipment_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
 DECLARE
 	trips bigint[];
 	news  bigint[];

@@ -19,7 +19,7 @@ SELECT crm.register_foreign_key('crm.lateness', 'term_id', 'crm.contract_term', 
 CREATE OR REPLACE FUNCTION crm.contract_check() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = new.zone) THEN
+	IF crm.time_zone_exists(new.zone) IS NOT TRUE THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', TABLE = 'contract', SCHEMA = 'crm', COLUMN = 'zone',
 			MESSAGE = format('zone "%s" of contract "%s" does not exist', new.zone, new.number), HINT = 'Give an IANA name, such as Europe/Moscow.';
 	END IF;
@@ -214,7 +214,7 @@ CREATE OR REPLACE FUNCTION crm.seconds_of(spans tstzmultirange) RETURNS double p
 COMMENT ON FUNCTION crm.seconds_of(tstzmultirange) IS 'Length of spans of time together, seconds; NULL is 0';
 
 CREATE OR REPLACE FUNCTION crm.lateness_recompute(trip_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_nestloop = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	ids   bigint[];
 	fresh_ bigint[];

@@ -18,7 +18,7 @@ SELECT crm.register_foreign_key('crm.queue_interval', 'place_id', 'crm.place', '
 SELECT crm.register_foreign_key('crm.queue_interval', 'vehicle_id', 'crm.vehicle', 'id');
 SELECT crm.register_foreign_key('crm.queue_interval', 'slot_id', 'crm.slot', 'id');
 SELECT crm.register_no_foreign_key('crm.queue_interval', 'source_id', 'a number of another system');
-SELECT crm.register_foreign_key('crm.slot', 'arrived_checkin_id', 'crm.checkin', 'id');
+SELECT crm.register_no_foreign_key('crm.slot', 'arrived_checkin_id', 'drawn from the check-ins, which name their slot: two keys would be a ring');
 
 -- What may be said of a time --------------------------------------------------
 
@@ -157,7 +157,7 @@ FROM (VALUES
 	('late', 'The driver is late for loading', 'Водитель опаздывает на погрузку')) AS k(verb, en, ru);
 
 CREATE OR REPLACE FUNCTION crm.slots_judge(slot_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_nestloop = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	plant bigint;
 	trips bigint[];

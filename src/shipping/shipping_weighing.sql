@@ -16,7 +16,6 @@ SELECT crm.register_no_foreign_key('crm.weighing', 'source_id', 'a number of ano
 SELECT crm.register_foreign_key('crm.weighing_pair', 'weighing_id', 'crm.weighing', 'id', 'CASCADE');
 SELECT crm.register_foreign_key('crm.weighing_pair', 'shipment_id', 'crm.shipment', 'id');
 SELECT crm.register_foreign_key('crm.weighing_pair', 'planned_order_id', 'crm.customer_order', 'id');
-SELECT crm.register_growing('crm.weighing', 'vehicle_id');
 
 CREATE OR REPLACE FUNCTION crm.weighing_check() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -43,7 +43,7 @@ AS $$
 		WHEN EXISTS (SELECT FROM jsonb_each_text(i.settings -> 'columns') k WHERE crm.weighbridge_pg_quoted(k.value) IS NULL) THEN 'a name in the setting columns can be no column'
 		WHEN jsonb_typeof(coalesce(i.settings -> 'kinds', '{}')) <> 'object' OR EXISTS (SELECT FROM jsonb_each_text(coalesce(i.settings -> 'kinds', '{}')) k WHERE k.value NOT IN ('tare', 'gross', 'unknown'))
 			THEN 'the setting kinds maps words of the scales to tare, gross or unknown'
-		WHEN NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = coalesce(i.settings ->> 'zone', 'Europe/Moscow')) THEN format('the setting zone %s is no time zone', i.settings ->> 'zone')
+		WHEN NOT crm.time_zone_exists(coalesce(i.settings ->> 'zone', 'Europe/Moscow')) THEN format('the setting zone %s is no time zone', i.settings ->> 'zone')
 		WHEN crm.setting_of(i.id, 'unit') NOT IN ('kg', 't') THEN 'the setting unit is neither kg nor t'
 		WHEN EXISTS (SELECT FROM unnest('{batch,overlap,timeout_ms,check_every_s,check_days}'::text[]) k WHERE crm.setting_of(i.id, k) !~ '^[0-9]{1,7}$')
 			OR crm.setting_of(i.id, 'batch')::integer NOT BETWEEN 1 AND 20000 OR crm.setting_of(i.id, 'overlap')::integer > 20000
