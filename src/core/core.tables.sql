@@ -1,3 +1,15 @@
+-- Texts for Russian readers stand in this script and in every message: no other encoding holds them all.
+DO $$
+BEGIN
+	IF pg_catalog.current_setting('server_encoding') <> 'UTF8' THEN
+		RAISE EXCEPTION USING
+			ERRCODE = '0A000',
+			MESSAGE = pg_catalog.format('crm needs a database in UTF8, this one is in %s', pg_catalog.current_setting('server_encoding')),
+			HINT = 'CREATE DATABASE plant ENCODING ''UTF8'' TEMPLATE template0;';
+	END IF;
+END
+$$;
+
 -- Roles. Cluster-wide, made where they are absent; an existing one is taken only where it cannot do harm.
 -- DROP EXTENSION leaves them, since another database may use them.
 DO $$

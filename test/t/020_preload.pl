@@ -69,5 +69,8 @@ ok(wait_for(15, sub { $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat
 	'the courier goes');
 $node->safe_psql('plant', 'DROP EXTENSION crm CASCADE');
 is($others->(), $before, 'after DROP EXTENSION too');
+$node->safe_psql('postgres', q{CREATE DATABASE one_byte ENCODING 'WIN1251' LOCALE 'C' TEMPLATE template0});
+($rc, $out, $err) = $node->psql('one_byte', 'CREATE EXTENSION crm CASCADE');
+like($err, qr/crm needs a database in UTF8, this one is in WIN1251/, 'a database of another encoding is refused');
 $node->stop;
 done_testing();

@@ -1,6 +1,7 @@
 # Commands on databases work while their courier has 100 requests hanging: DROP DATABASE of another one and
 # of its own, CREATE … TEMPLATE, RENAME, SET TABLESPACE; the courier comes back in every outcome; a command
 # that is refused does not disturb it; a database without the mark or without the extension costs nothing.
+# alone: it measures how long things take
 use strict;
 use warnings;
 use CrmTest;

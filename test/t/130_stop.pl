@@ -1,5 +1,6 @@
 # Stops: fast with 100 hanging requests, immediate, the postmaster killed alone, the courier terminated at
 # any moment of its start: nobody stays, nothing crashes, what may have left is uncertain.
+# alone: it measures how long things take
 use strict;
 use warnings;
 use CrmTest;

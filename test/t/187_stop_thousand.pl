@@ -1,5 +1,6 @@
 # A fast stop with 1000 requests hanging takes about as long as one with none. With CRM_SOAK also what DROP
 # DATABASE of another database costs with them, against a server without crm, in one run.
+# alone: it measures how long things take
 use strict;
 use warnings;
 use CrmTest;

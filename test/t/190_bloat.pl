@@ -2,6 +2,7 @@
 # at once, that wait for one moment, that are tried twice, in batches and one by one. Prints sizes and rates.
 #   CRM_SOAK=1      a million messages instead of 20 thousand; then the rate is a criterion too
 #   CRM_MESSAGES=n  so many
+# alone: it measures how long things take
 use strict;
 use warnings;
 use CrmTest;

@@ -1,6 +1,7 @@
 # The courier runs planned moments within two seconds of their time, each once, though it is killed again and again; what a
 # commit made due is run as soon.
 # claim 52 (reminders at their hour)
+# alone: it measures how long things take
 use strict;
 use warnings;
 use CrmTest;
