@@ -10,8 +10,9 @@ use Test::More;
 my $n = $ENV{CRM_SOAK} ? 1_000_000 : 20_000;
 my $sink = CrmSink->new;
 my $node = crm_node('memory');
-$sink->kind($node);
-$sink->integration($node, 'sink', '{"max_in_flight": 64}');
+my $url = $sink->url;
+$node->safe_psql('plant', slurp_file(CrmTest::tree() . '/bench/kind.sql'));
+$node->safe_psql('plant', "SELECT crm.add_integration('gate', 'x_bench_http', '$url/', '{\"sender\": \"PLANT\", \"max_in_flight\": 64}')");
 ok($sink->courier_up($node), 'the courier runs');
 my $pid = $sink->courier($node);
 
@@ -25,12 +26,15 @@ sub own_kb
 sub send_off
 {
 	my ($count) = @_;
-	$node->safe_psql('plant', "INSERT INTO plain.queue (sink) SELECT 'sink' FROM generate_series(1, $count)");
+	# as a rule's statement writes them
+	$node->safe_psql('plant', qq{INSERT INTO crm.message_body (integration_id, lane, channel, recipient, sender, body, language, encoding, segments)
+		SELECT i.id, 1, 'sms', '+7916' || lpad((g % 10000000)::text, 7, '0'), 'PLANT', 'Order 4711 has left the plant, 24.5 t of cement', 'en', 'GSM7', 1
+		FROM crm.integration i, generate_series(1, $count) g});
 	# looked at seldom: counting a million rows takes the courier's core
-	for (1 .. 1800)
+	for (1 .. 600)
 	{
-		return 1 if $node->safe_psql('plant', q{SELECT count(*) FROM plain.queue WHERE state <> 'sent'}) == 0;
-		sleep 1;
+		return 1 if $node->safe_psql('plant', q{SELECT count(*) FROM crm.message WHERE state IN ('queued', 'sending')}) == 0;
+		sleep 1 + $count / 100_000;
 	}
 	return 0;
 }
