@@ -14,7 +14,7 @@
  * After a drive nothing of the past matters.  So the state before a fix is
  * found by looking back to the last drive, or to the last recorded stop; and a
  * walk through late fixes agrees with the record again at the first drive
- * after them.
+ * between two fixes after them that were good before, too.
  *
  * Pure computation: no SQL, no clock.
  *
@@ -38,8 +38,9 @@ typedef struct Run
 
 static bool drives(const CrmFix *a, const CrmFix *b);
 static bool step(Run *run, const CrmFix *prev, const CrmFix *fix);
-static bool recall(CrmTrack *track, int first, const CrmFix *prev,
+static bool recall(CrmTrack *track, int first, const CrmFix *prev, bool late,
 				   CrmStop *recorded, int nrecorded, Run *run);
+static bool silent(CrmTrack *track, const CrmFix *anchor, TimestampTz through);
 static void note(CrmStop **found, int *nfound, int *size, const Run *run, const CrmFix *last, bool over);
 static int64 place_of(const CrmFix *fix);
 
@@ -95,7 +96,7 @@ crm_stop_plain(CrmTrack *track, int first)
 	int			p = last_good(track, first);
 	Run			run = {{0}};
 
-	return p < 0 || (recall(track, first, &track->fixes[p], NULL, -1, &run) &&
+	return p < 0 || (recall(track, first, &track->fixes[p], false, NULL, -1, &run) &&
 					 seconds_between(run.anchor.at, track->fixes[p].at) < CRM_STOP_S);
 }
 
@@ -104,7 +105,8 @@ crm_stop_plain(CrmTrack *track, int first)
  * among the track's own fixes first; nrecorded -1: nowhere else.
  */
 static bool
-recall(CrmTrack *track, int first, const CrmFix *prev, CrmStop *recorded, int nrecorded, Run *run)
+recall(CrmTrack *track, int first, const CrmFix *prev, bool late,
+	   CrmStop *recorded, int nrecorded, Run *run)
 {
 	CrmTrack	past = {0};
 	TimestampTz since = DT_NOBEGIN;
@@ -112,12 +114,12 @@ recall(CrmTrack *track, int first, const CrmFix *prev, CrmStop *recorded, int nr
 	int			begin = -1;
 	int			limit = 64;
 
-	/* a drive among the fixes at hand; number 0 has no predecessor here */
+	/* a drive among the fixes at hand; number 0 may be a spike, its predecessor is not here */
 	for (int i = last_good(track, first); i > 0;)
 	{
 		int			before = last_good(track, i);
 
-		if (before < 0)
+		if (before <= 0)
 			break;
 		if (drives(&track->fixes[before], &track->fixes[i]))
 		{
@@ -151,7 +153,8 @@ recall(CrmTrack *track, int first, const CrmFix *prev, CrmStop *recorded, int nr
 			run->anchor.at = recorded[r].from;
 			run->anchor.lon = recorded[r].lon;
 			run->anchor.lat = recorded[r].lat;
-			run->gap = recorded[r].gap;
+			/* the silence may lie behind prev, where late fixes end it */
+			run->gap = recorded[r].gap && (!late || silent(track, &run->anchor, prev->at));
 			run->recorded = r;
 			return true;
 		}
@@ -181,6 +184,8 @@ recall(CrmTrack *track, int first, const CrmFix *prev, CrmStop *recorded, int nr
 			before = last_good(&past, i);
 			if (before < 0)
 				start = whole ? i : -2;
+			else if (before == 0 && !whole)
+				start = -2;		/* it may be a spike: its predecessor was not read */
 			else if ((exact && past.fixes[before].at <= since) || drives(&past.fixes[before], &past.fixes[i]))
 				start = i;
 			if (start == -2)
@@ -205,6 +210,32 @@ recall(CrmTrack *track, int first, const CrmFix *prev, CrmStop *recorded, int nr
 	}
 }
 
+/* Is there a gap between the good fixes from anchor through a moment, which is a good fix's? */
+static bool
+silent(CrmTrack *track, const CrmFix *anchor, TimestampTz through)
+{
+	CrmTrack	past = {0};
+	TimestampTz last = anchor->at;
+	bool		gap = false;
+
+	past.store = track->store;
+	past.vehicle_id = track->vehicle_id;
+	past.reading = true;
+	past.through = through;
+	past.n = past.size = 1;
+	past.fixes = palloc(sizeof(CrmFix));
+	past.fixes[0] = *anchor;
+	for (int i = 1; !gap && crm_track_fix(&past, i) != NULL; i++)
+	{
+		if (past.fixes[i].at != through && crm_track_status(&past, i) != CRM_FIX_GOOD)
+			continue;
+		gap = seconds_between(last, past.fixes[i].at) > CRM_GAP_S;
+		last = past.fixes[i].at;
+	}
+	pfree(past.fixes);
+	return gap;
+}
+
 /*
  * Walk the track from fix number first on and compare with the record, which
  * holds the last stop that began before it and all later ones.
@@ -222,6 +253,7 @@ crm_stops_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 	TimestampTz holds_from = DT_NOEND;	/* what is recorded from here on stays */
 	TimestampTz judged_from = DT_NOBEGIN;
 	int			since_newest = 0;
+	bool		prev_holds = false; /* prev was there, and good, before the new fixes came */
 	int			p = last_good(track, first);
 	bool	   *kept = palloc0(sizeof(bool) * Max(nrecorded, 1));
 
@@ -229,7 +261,7 @@ crm_stops_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 	if (p >= 0)
 	{
 		prev_fix = track->fixes[p];
-		if (recall(track, first, &prev_fix, recorded, plain ? -1 : nrecorded, &run))
+		if (recall(track, first, &prev_fix, late, recorded, plain ? -1 : nrecorded, &run))
 		{
 			prev = &prev_fix;
 			judged_from = run.anchor.at;
@@ -256,7 +288,7 @@ crm_stops_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 		if (step(&run, prev, &fix) && prev != NULL)
 		{
 			note(&found, &nfound, &size, &was, prev, true);
-			if (since_newest >= 2 && drives(prev, &fix))
+			if (prev_holds && drives(prev, &fix))
 			{
 				holds_from = fix.at;
 				break;
@@ -264,6 +296,8 @@ crm_stops_follow(CrmTrack *track, int first, TimestampTz newest, bool late,
 		}
 		prev_fix = fix;
 		prev = &prev_fix;
+		/* the status of the first fix after the new ones may have changed, the next one's not */
+		prev_holds = since_newest >= 2;
 		if ((i & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
 	}
