@@ -14,6 +14,8 @@ INSERT INTO fix SELECT 'spike eight fixes ago', i, i * 45, CASE i WHEN 12 THEN 1
 INSERT INTO fix SELECT 'spike, then off', i, i * 45, CASE i WHEN 12 THEN 10 WHEN 20 THEN 3 ELSE 0 END FROM generate_series(0, 20) i;
 -- The same, sixty-four fixes ago, in a run that is no stop yet when the rest comes.
 INSERT INTO fix SELECT 'spike 64 fixes ago', i / 65, i * 4, CASE i WHEN 1 THEN 10 ELSE 0 END FROM generate_series(0, 90) i;
+-- Two trackers of one number, ten kilometres apart, in turn: thirty spikes, and the fix that counts is before them.
+INSERT INTO fix SELECT 'two trackers', i, i * 20, CASE WHEN i < 30 THEN i % 2 * 10 ELSE 0 END FROM generate_series(0, 60) i;
 -- A silence of sixteen minutes, which a late fix fills; and one that it does not, before it.
 INSERT INTO fix VALUES ('silence filled', 0, 0, 0), ('silence filled', 0, 240, 0), ('silence filled', 0, 1200, 0), ('silence filled', 1, 720, 0),
 	('silence before', 0, 0, 0), ('silence before', 0, 700, 0), ('silence before', 0, 1900, 0), ('silence before', 1, 1300, 0),

@@ -46,6 +46,7 @@
 #define LOCK_CLASS		0x43524d56	/* first half of the advisory keys: "CRMV" */
 #define LOCK_GROUPS		64
 #define LOOKBACK		8
+#define LOOKBACK_MOST	8192
 #define BATCH_MOST		1000000
 
 typedef enum Refusal
@@ -89,7 +90,8 @@ typedef struct VehicleSet
 	bool		changed;		/* a passage of it changed */
 	TimestampTz oldest;			/* of the fresh */
 	TimestampTz newest;
-	CrmFix		back[LOOKBACK]; /* the last stored ones before the oldest fresh */
+	CrmFix		last[LOOKBACK];
+	CrmFix	   *back;			/* the last stored ones before the oldest fresh; mostly in last */
 	int			nback;
 	int			anchor;			/* the walk starts after this one of back, -1: none */
 	int			first_recorded;
@@ -135,6 +137,7 @@ static void batch_order(Batch *b);
 static void batch_vehicles(Batch *b);
 static void batch_partitions(Batch *b);
 static void sift(Batch *b, VehicleSet *v, CrmStore *store);
+static void look_farther(VehicleSet *v, CrmStore *store);
 static void recorded_load(Batch *b);
 static void follow(Batch *b, VehicleSet *v, CrmStore *store, CrmPassageChanges *changes);
 static void track_of(Batch *b, VehicleSet *v, CrmStore *store, CrmTrack *track);
@@ -269,7 +272,10 @@ crm_shipping_put_positions(PG_FUNCTION_ARGS)
 						v->nback = crm_store_before(store, v->vehicle_id, v->oldest, LOOKBACK, v->back);
 					v->anchor = v->nback - 1;
 					if (v->nback >= 2 && crm_fix_suspect(&v->back[v->nback - 2], &v->back[v->nback - 1]))
+					{
 						v->anchor--;	/* that one waited for what comes now */
+						look_farther(v, store);
+					}
 				}
 				recorded_load(b);
 				for (int i = 0; i < b->nvehicles; i++)
@@ -501,7 +507,8 @@ batch_vehicles(Batch *b)
 		if (i == 0 || b->order[i]->vehicle_id != b->order[i - 1]->vehicle_id)
 		{
 			v = &b->vehicles[b->nvehicles++];
-			memset(v, 0, offsetof(VehicleSet, back));
+			memset(v, 0, offsetof(VehicleSet, last));
+			v->back = v->last;
 			v->nback = v->first_recorded = v->nrecorded = v->first_stop = v->nstops = 0;
 			v->plain = false;
 			v->vehicle_id = b->order[i]->vehicle_id;
@@ -682,6 +689,32 @@ swapped(const CrmFix *fix, const CrmFix *reference)
 	return fabs(fix->lon) <= 90.0 &&
 		crm_distance(fix->lon, fix->lat, reference->lon, reference->lat) > CRM_SWAPPED_FAR_M &&
 		crm_distance(fix->lat, fix->lon, reference->lon, reference->lat) < CRM_SWAPPED_NEAR_M;
+}
+
+/*
+ * Two trackers of one number, far apart, leave spikes only.  Look back until
+ * there is a fix that counts, and not just the oldest one read, of which
+ * nobody knows.
+ */
+static void
+look_farther(VehicleSet *v, CrmStore *store)
+{
+	for (int limit = LOOKBACK; v->nback == limit && limit < LOOKBACK_MOST;)
+	{
+		CrmTrack	track = {0};
+
+		track.fixes = v->back;
+		track.n = v->nback;
+		for (int i = v->anchor; i > 0; i--)
+			if (crm_track_status(&track, i) == CRM_FIX_GOOD)
+				return;
+		limit *= 4;
+		if (v->back != v->last)
+			pfree(v->back);
+		v->back = palloc(sizeof(CrmFix) * limit);
+		v->nback = crm_store_before(store, v->vehicle_id, v->oldest, limit, v->back);
+		v->anchor = v->nback - 2;
+	}
 }
 
 /* Read the passages in force that the fresh fixes may touch. */
