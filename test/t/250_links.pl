@@ -51,6 +51,7 @@ ok(wait_for(10, sub { (ask($port, 'GET', "$route?id=0"))[0] == 200 }), 'the list
 # looking, as often as one likes
 my $path = $path_of->(q{SELECT crm.make_link('x_say', 'thing', 1, crm.now() + interval '1 day', 1)});
 my ($status, $answer);
+ok(wait_for(10, sub { (ask($port, 'GET', $path))[0] == 200 }), 'the listener, which reads purposes at most once a second, knows a new one');
 for my $method (qw(GET HEAD GET))
 {
 	($status, $answer) = ask($port, $method, $path);
