@@ -270,9 +270,8 @@ BEGIN
 			'yes', CASE WHEN ru THEN 'Принять' ELSE 'Accept' END, 'no', CASE WHEN ru THEN 'Отказаться' ELSE 'Decline' END, 'why', CASE WHEN ru THEN 'Причина отказа' ELSE 'Why not' END)), 'UTF8'))::crm.http_response;
 END
 $$;
-COMMENT ON FUNCTION crm.carrier_page(bigint, crm.http_request) IS 'Purpose carrier of links: the page on which a carrier sees a request and accepts or declines it; an answer that comes too late is told so (status 409)';
+COMMENT ON FUNCTION crm.carrier_page(bigint, crm.http_request) IS 'An offer in the purpose carrier of links: the page on which a carrier sees a request and accepts or declines it; an answer that comes too late is told so (status 409)';
 
-SELECT crm.register_link_purpose('carrier', 'crm.carrier_page', 8192);
 SELECT crm.register_hook('due', 'carrier', 'crm.carrier_due');
 SELECT crm.register_truth('carrier_offer_open', 'crm.carrier_offer_open', 'Whether a carrier is still being asked');
 SELECT crm.register_audience('carrier_offer_contact', 'crm.carrier_offer_contact', 'Whoever is asked by an offer to a carrier');
