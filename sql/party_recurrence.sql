@@ -34,6 +34,9 @@ SELECT crm.rrule_next('FREQ=DAILY', '2026-03-01 09:00Z', 'UTC', a) FROM unnest(A
 -- it ends: by number, by a local hour, by an hour of UTC, by a day to its last second
 SELECT r, crm.rrule_next(r, '2026-03-01 09:00Z', 'Europe/Moscow', '2026-03-02 09:00Z') FROM unnest(ARRAY['FREQ=DAILY;COUNT=2', 'FREQ=DAILY;COUNT=3',
 	'FREQ=DAILY;UNTIL=20260303T115959', 'FREQ=DAILY;UNTIL=20260303T120000', 'FREQ=DAILY;UNTIL=20260303T085959Z', 'FREQ=DAILY;UNTIL=20260303T090000Z', 'FREQ=DAILY;UNTIL=20260303']) r;
+-- a week is begun on Monday, so that its Sunday is its last day; moments before the start are not counted
+SELECT r, crm.rrule_next(r, '2026-03-05 09:00Z', 'UTC', '2026-03-05 09:00Z') FROM unnest(ARRAY['FREQ=WEEKLY;INTERVAL=2;BYDAY=SU', 'FREQ=WEEKLY;INTERVAL=2;BYDAY=SU;WKST=SU',
+	'FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,TH;COUNT=2', 'FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,TH;COUNT=1']) r;
 -- a rule that its start never meets ends, soon
 SELECT crm.rrule_next('FREQ=HOURLY;INTERVAL=24;BYHOUR=3', '2026-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z'), crm.rrule_next('FREQ=DAILY;INTERVAL=7;BYDAY=MO', '2026-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z'),
 	crm.rrule_next('FREQ=MINUTELY;INTERVAL=120;BYHOUR=3', '2026-03-01 10:00Z', 'UTC', '2026-03-02 09:00Z');

@@ -73,6 +73,8 @@ static const char *const weekdays[] = {"MO", "TU", "WE", "TH", "FR", "SA", "SU"}
 static void read_rule(const char *text, Rule *rule);
 static void bad_rule(const char *text, const char *why) pg_attribute_noreturn();
 static bool comes(const Rule *rule);
+static int	week_day(const Rule *rule, int day);
+static struct pg_tm tm_of(struct icaltimetype t);
 static struct icaltimetype wall_time(const struct pg_tm *tm);
 static Timestamp local_seconds(const struct pg_tm *tm);
 static TimestampTz moment_of(struct icaltimetype t, pg_tz *zone, bool *leapt);
@@ -105,6 +107,9 @@ crm_party_rrule_next(PG_FUNCTION_ARGS)
 	bool		ahead;
 	int64		unit;
 	TimestampTz until = DT_NOEND;
+	Timestamp	first;
+	Timestamp	moved;
+	int			left;
 	icalrecur_iterator *walk;
 	TimestampTz found = DT_NOEND;
 	bool		interrupted = false;
@@ -123,6 +128,7 @@ crm_party_rrule_next(PG_FUNCTION_ARGS)
 				errmsg("cannot count a recurrence from %s", timestamptz_to_str(TIMESTAMP_NOT_FINITE(after) ? after : starts)),
 				errhint("Give times between 1970 and 2200."));
 	start = wall_time(&tm);
+	first = moved = local_seconds(&tm);
 
 	if (rule.has_until)
 	{
@@ -149,12 +155,30 @@ crm_party_rrule_next(PG_FUNCTION_ARGS)
 	{
 		int64		step = unit * rule.ical.interval;
 		int64		steps = (after - starts - 2 * USECS_PER_DAY) / step;
-		/* a week is begun before its first day */
-		Timestamp	moved = local_seconds(&tm) + Max(steps - 1, 0) * step;
 
-		if (timestamp2tm(moved, NULL, &tm, &fraction, NULL, NULL) == 0)
-			start = wall_time(&tm);
+		/* a week is begun before its first day */
+		moved += Max(steps - 1, 0) * step;
 	}
+
+	/*
+	 * libical mistakes the week in which a rule begins when the first of its
+	 * days lies before the day of the start (Sunday in a week from Monday), so
+	 * such a rule begins on the first of its days, and what it counts is
+	 * counted below.
+	 */
+	if (rule.ical.freq == ICAL_WEEKLY_RECURRENCE && rule.ical.by_day[0] != ICAL_RECURRENCE_ARRAY_MAX &&
+		timestamp2tm(moved, NULL, &tm, &fraction, NULL, NULL) == 0)
+	{
+		int			begins = 6;
+
+		for (int i = 0; i < ICAL_BY_DAY_SIZE && rule.ical.by_day[i] != ICAL_RECURRENCE_ARRAY_MAX; i++)
+			begins = Min(begins, week_day(&rule, icalrecurrencetype_day_day_of_week(rule.ical.by_day[i])));
+		moved += (begins - week_day(&rule, icaltime_day_of_week(wall_time(&tm)))) * USECS_PER_DAY;
+	}
+	if (timestamp2tm(moved, NULL, &tm, &fraction, NULL, NULL) == 0)
+		start = wall_time(&tm);
+	left = rule.ical.count > 0 ? rule.ical.count : MAX_TURNS;
+	rule.ical.count = 0;
 	walk = icalrecur_iterator_new(rule.ical, start);
 	if (walk == NULL)
 		bad_rule(words, "its parts contradict each other");
@@ -180,6 +204,11 @@ crm_party_rrule_next(PG_FUNCTION_ARGS)
 			interrupted = true;
 			break;
 		}
+		tm = tm_of(t);
+		if (local_seconds(&tm) < first)
+			continue;
+		if (left-- == 0)
+			break;
 		at = moment_of(t, zone, &leapt);
 		if (at <= after || at < starts - USECS_PER_SEC)
 			continue;
@@ -211,15 +240,10 @@ wall_time(const struct pg_tm *tm)
 	return t;
 }
 
-/* A time on the wall as a moment; leapt: the clocks leap over it. */
-static TimestampTz
-moment_of(struct icaltimetype t, pg_tz *zone, bool *leapt)
+static struct pg_tm
+tm_of(struct icaltimetype t)
 {
 	struct pg_tm tm = {0};
-	struct pg_tm back;
-	int			offset;
-	fsec_t		fraction;
-	TimestampTz at;
 
 	tm.tm_year = t.year;
 	tm.tm_mon = t.month;
@@ -228,6 +252,26 @@ moment_of(struct icaltimetype t, pg_tz *zone, bool *leapt)
 	tm.tm_min = t.minute;
 	tm.tm_sec = t.second;
 	tm.tm_isdst = -1;
+	return tm;
+}
+
+/* The place of a day (Sunday is 1) in the rule's week, from 0. */
+static int
+week_day(const Rule *rule, int day)
+{
+	return (day - (int) rule->ical.week_start + 7) % 7;
+}
+
+/* A time on the wall as a moment; leapt: the clocks leap over it. */
+static TimestampTz
+moment_of(struct icaltimetype t, pg_tz *zone, bool *leapt)
+{
+	struct pg_tm tm = tm_of(t);
+	struct pg_tm back;
+	int			offset;
+	fsec_t		fraction;
+	TimestampTz at;
+
 	offset = DetermineTimeZoneOffset(&tm, zone);
 	at = local_seconds(&tm);
 	if (at == DT_NOEND)

@@ -79,7 +79,11 @@ def make(seed, n):
             after = d.datetime(r.randint(2025, 2027), turn[0], turn[1], tzinfo=UTC) + d.timedelta(minutes=r.randint(-4000, 4000))
         else:
             after = starts + d.timedelta(minutes=r.randint(-100000, 3 * 525600))
-        print(rule(r), starts.strftime(FORM), zone, after.strftime(FORM), sep='\t')
+        text = rule(r)
+        # the independent reader walks every moment from the first one: fine steps begin weeks before, not years
+        if 'MINUTELY' in text or 'HOURLY' in text:
+            starts = max(starts, after - d.timedelta(minutes=r.randint(-1000, 60000)))
+        print(text, starts.strftime(FORM), zone, after.strftime(FORM), sep='\t')
 
 
 def moment(wall, zone):
