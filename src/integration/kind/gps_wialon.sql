@@ -11,8 +11,9 @@
 -- (refusals for haste in a row), evts_at and units_at (crm.monotonic_ms of the last), units_from (how much of
 -- the list has come), page (units asked for at once), refill (something was missed), trouble (something failed
 -- since the last good events).
--- rights (the token's access), resources_at, resources_from (the list of resources), leaving (log out and stop).
+-- rights (the token's access), resources_at, resources_from (the list of resources).
 -- The cursor zones:ID of a resource: name, dirty (to be read), seen {zone: hash of its shape}, tries, after, words.
+-- The cursor leave: log out and stop; no part of the session, which next and take write as they had read it.
 -- The cursor push: ms (of the last notification by HTTP), recent (their fingerprints).
 -- The cursor unit:ID: name and uid there, t (time of the newest message stored), seen (of the newest known),
 -- mapped, gone, gap {from, to, slice, tries, after, words}. Times are seconds since 1970, as Wialon gives them.
@@ -127,9 +128,9 @@ BEGIN
 	END IF;
 	SELECT NULL::text AS name, NULL::jsonb AS value INTO gap;
 
-	IF session ? 'leaving' THEN
+	IF EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'leave') THEN
 		IF sid IS NULL THEN
-			UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1;
+			PERFORM crm.gps_wialon_left($1);
 			PERFORM crm.set_session($1, NULL);
 			RETURN;
 		END IF;
@@ -523,7 +524,7 @@ BEGIN
 			IF body ->> 'eid' ~ '^[0-9A-Za-z_-]{8,128}$' THEN
 				tm := crm.gps_wialon_number(body -> 'tm');
 				session := jsonb_build_object('trouble', session -> 'trouble', 'sid', body ->> 'eid', 'tm', coalesce(tm, extract(epoch FROM crm.clock())::double precision), 'asked', 0, 'taken', 0, 'refill', true,
-					'lost', coalesce((session ->> 'lost')::integer, 0), 'page', session -> 'page', 'leaving', session -> 'leaving',
+					'lost', coalesce((session ->> 'lost')::integer, 0), 'page', session -> 'page',
 				'rights', crm.gps_wialon_rights(body),
 					'base', (SELECT crm.gps_wialon_base(i.url, body ->> 'base_url', i.settings -> 'allow_hosts') FROM crm.integration AS i WHERE i.id = $1));
 			ELSIF code IN (4, 7, 8) THEN
@@ -537,7 +538,7 @@ BEGIN
 				trouble := 'the reply to the login names no session; crm.rejected has it';
 			END IF;
 		ELSIF step = 'logout' THEN
-			UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1;
+			PERFORM crm.gps_wialon_left($1);
 			session := '{}';
 		ELSIF code IN (1, 1011) OR code IN (4, 6, 8) AND NOT aside THEN
 			lost := true;
@@ -650,7 +651,7 @@ BEGIN
 				WHEN 'link' THEN PERFORM crm.gps_wialon_link_wait($1, (reply.context ->> 'link')::bigint, trouble);
 				WHEN 'resources' THEN session := session || jsonb_build_object('resources_at', now_ms, 'resources_from', NULL);
 				WHEN 'logout' THEN
-					UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1;
+					PERFORM crm.gps_wialon_left($1);
 					session := '{}';
 				ELSE NULL; END CASE;
 			IF reply.error IS NULL AND reply.status = 200 THEN
@@ -661,7 +662,7 @@ BEGIN
 		END IF;
 		IF lost THEN
 			got := coalesce((session ->> 'lost')::integer, 0) + 1;
-			session := jsonb_build_object('lost', got, 'page', session -> 'page', 'trouble', session -> 'trouble', 'leaving', session -> 'leaving');
+			session := jsonb_build_object('lost', got, 'page', session -> 'page', 'trouble', session -> 'trouble');
 			IF got >= 2 THEN
 				trouble := format('the session was lost %s times without one good reply between: %s', got, words);
 			END IF;
@@ -687,7 +688,8 @@ BEGIN
 	PERFORM crm.set_session($1, session);
 	PERFORM crm.poll_after($1, (CASE
 		WHEN trouble IS NULL AND hold_ms IS NOT NULL THEN hold_ms
-		WHEN NOT session ? 'sid' OR session ? 'refill' OR session ? 'units_from' OR session ? 'leaving'
+		WHEN NOT session ? 'sid' OR session ? 'refill' OR session ? 'units_from'
+			OR EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'leave')
 			OR crm.gps_wialon_link_due($1) OR crm.gps_wialon_zones_due($1, session)
 			OR (SELECT (c.value ->> 'ms')::bigint FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'push') > (session ->> 'evts_at')::bigint
 			OR EXISTS (SELECT FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name LIKE 'unit:%' AND c.value ? 'gap'
@@ -1260,6 +1262,13 @@ COMMENT ON FUNCTION crm.gps_wialon_notified(bigint, crm.http_request) IS 'Takes 
 
 -- ---- leaving ---------------------------------------------------------------------------------------
 
+CREATE OR REPLACE FUNCTION crm.gps_wialon_left(integration_id bigint) RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	DELETE FROM crm.cursor AS c WHERE c.integration_id = $1 AND c.name = 'leave';
+	UPDATE crm.integration AS i SET enabled = false WHERE i.id = $1
+$$;
+COMMENT ON FUNCTION crm.gps_wialon_left(bigint) IS 'The work with Wialon has ended as crm.gps_wialon_stop asked: the integration is disabled, and enabled again it goes on.';
+
 CREATE OR REPLACE FUNCTION crm.gps_wialon_stop(integration text) RETURNS void
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -1270,11 +1279,12 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no Wialon integration is named %s', coalesce(quote_literal($1), 'NULL')),
 			HINT = 'SELECT name FROM crm.integration WHERE kind = ''gps_wialon''; lists them.';
 	END IF;
-	UPDATE crm.integration_state AS s SET session = coalesce(s.session, '{}') || '{"leaving": true}' WHERE s.integration_id = target;
-	IF NOT FOUND THEN
-		UPDATE crm.integration AS i SET enabled = false WHERE i.id = target;
+	IF EXISTS (SELECT FROM crm.integration_state AS s WHERE s.integration_id = target) THEN
+		INSERT INTO crm.cursor AS c (integration_id, name, value) VALUES (target, 'leave', '{}') ON CONFLICT (integration_id, name) DO NOTHING;
+		PERFORM crm.poll_after(target, 0);
+	ELSE
+		PERFORM crm.gps_wialon_left(target);
 	END IF;
-	PERFORM crm.poll_after(target, 0);
 END
 $$;
 COMMENT ON FUNCTION crm.gps_wialon_stop(text) IS 'Ends the work with Wialon in good order: the next request is core/logout, then the integration is disabled. UPDATE crm.integration SET enabled = false stops at once and leaves the session to die of itself after five minutes. Error 42704 for no such integration.';
