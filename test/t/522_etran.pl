@@ -49,7 +49,7 @@ is($messages->(), '0', 'nobody is told of wagons on their way');
 # each fault strikes, and the change made meanwhile comes all the same
 my $id = 10;
 foreach my $fault ([ 'a reply of 500', fault => 'status', code => 500 ], [ 'half a reply', fault => 'half' ], [ 'a body that ends early', fault => 'cut' ],
-	[ 'a connection dropped', fault => 'drop' ], [ 'a slow reply', fault => 'slow', ms => 3000 ], [ 'busy', fault => 'busy' ], [ 'an Oracle error', fault => 'ora' ],
+	[ 'a connection dropped', fault => 'drop' ], [ 'a slow reply', fault => 'slow', ms => 2500 ], [ 'busy', fault => 'busy' ], [ 'an Oracle error', fault => 'ora' ],
 	[ 'a SOAP Fault', fault => 'fault' ], [ 'a web page', fault => 'page' ], [ 'bytes of no encoding', fault => 'bytes' ],
 	[ 'a list that names all twice', fault => 'duplicate', step => 'invoiceStatus' ], [ 'the answer before', fault => 'late', step => 'getInvoice' ],
 	[ 'a document of 500', fault => 'status', code => 500, step => 'getInvoice' ])
@@ -57,10 +57,12 @@ foreach my $fault ([ 'a reply of 500', fault => 'status', code => 500 ], [ 'half
 	my ($name, @order) = @$fault;
 	$etran->control(@order);
 	waybill(++$id, 2, $moving, sprintf('10:%02d:00', $id));
+	# one call of psql a round
 	my $ok = wait_for(40, sub {
-		$sql->("UPDATE crm.rail_fetch SET after = crm.clock() - interval '1 minute'; SELECT crm.integration_retry('rail')");
-		sleep 0.3;
-		return ($sql->("SELECT count(*) FROM crm.waybill WHERE invoice_id = $id AND version > 0") // 0) == 1 && !grep { $_->{used} < $_->{count} } @{ $etran->control->{faults} };
+		sleep 0.15;
+		my $here = $sql->("UPDATE crm.rail_fetch SET after = crm.clock() - interval '1 minute'; SELECT crm.integration_retry('rail');
+			SELECT count(*) FROM crm.waybill WHERE invoice_id = $id AND version > 0") // '';
+		return $here =~ /\b1$/ && !grep { $_->{used} < $_->{count} } @{ $etran->control->{faults} };
 	});
 	ok($ok, "$name: goes on") or diag($sql->('SELECT failures, last_error, session FROM crm.integration_state'), $sql->('SELECT * FROM crm.rail_fetch'));
 }
@@ -101,7 +103,7 @@ $etran->control(password => 'other');
 ok(wait_for(20, sub { ($sql->("SELECT count(*) FROM crm.health WHERE message ~ 'refuses the login of rail'") // 0) == 1 }), 'a refused login is an alarm');
 my $before = () = $etran->requests('invoiceStatus');
 $sql->("SELECT crm.integration_retry('rail')");
-sleep 2;
+sleep 1.2;
 my $after = () = $etran->requests('invoiceStatus');
 is($after, $before, 'and nothing more is asked');
 $sql->("SELECT crm.set_secret('rail', 'other'), crm.rail_etran_resume('rail')");
