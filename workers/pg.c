@@ -26,9 +26,12 @@
  * address.c and noted.  A session of crm.integration_test() runs the same
  * steps by crm_pg_step.
  *
- * libpq makes room for a message as soon as it has read its length, and then
- * reads on while bytes come.  So what it may add to the process is limited
- * around each call (RLIMIT_AS, soft): a row beyond the bound is an error.
+ * libpq makes room for a message as soon as it has read its length, and keeps
+ * every setting that the server tells of, during the login too.  So what a call
+ * may add to the process is limited (RLIMIT_AS, soft), which makes a row beyond
+ * the bound an error; and the bytes that libpq has read from the socket are
+ * counted against what the rows in the reply explain.  (Not the process's size:
+ * threads that resolve names move it meanwhile.)
  *
  * Must never: throw or palloc below libpq's or libcurl's frames; wait; read
  * libpq's environment, a service file, .pgpass or somebody's certificate; give
@@ -46,10 +49,12 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
+#include <linux/tcp.h>
 #include <locale.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -69,6 +74,7 @@
 #define IDLE_SESSIONS	64
 #define KEEP_BYTES		(1024 * 1024)	/* libpq keeps its largest buffer: a bigger reply ends the connection */
 #define SLACK_BYTES		(32 * 1024 * 1024)
+#define CHAT_BYTES		(1024 * 1024)	/* all that a server may say besides rows */
 #define NO_FILE			"/dev/null/none"	/* can never be there */
 
 /* a request, taken apart; hangs on its transfer */
@@ -112,7 +118,7 @@ typedef struct PgSession
 	int			rows;
 	int64		connect_us;
 	int64		idle_since_us;
-	int64		grown;			/* bytes that libpq added to the process in this query */
+	int64		read_before;	/* bytes from the socket, when the query left */
 	char	   *key;			/* address, login, time-out; NUL between them */
 	size_t		key_length;
 } PgSession;
@@ -185,7 +191,6 @@ typedef struct Guard
 	locale_t	before;
 	struct rlimit limit;
 	bool		limited;
-	int64		size;
 } Guard;
 
 /*
@@ -215,17 +220,18 @@ static void
 enter(Guard *guard, const CrmLane *lane)
 {
 	static locale_t plain = (locale_t) 0;
+	int64		size pg_attribute_unused();
 
 	if (plain == (locale_t) 0)
 		plain = newlocale(LC_ALL_MASK, "C", (locale_t) 0);
 	guard->before = plain != (locale_t) 0 ? uselocale(plain) : (locale_t) 0;
 	guard->limited = false;
-	guard->size = process_size();
 #ifndef __SANITIZE_ADDRESS__
-	if (guard->size > 0 && getrlimit(RLIMIT_AS, &guard->limit) == 0)
+	size = process_size();
+	if (size > 0 && getrlimit(RLIMIT_AS, &guard->limit) == 0)
 	{
 		struct rlimit mine = guard->limit;
-		rlim_t		wish = (rlim_t) guard->size + 2 * (rlim_t) lane->max_reply_bytes + SLACK_BYTES;
+		rlim_t		wish = (rlim_t) size + 2 * (rlim_t) lane->max_reply_bytes + SLACK_BYTES;
 
 		if (mine.rlim_cur == RLIM_INFINITY || mine.rlim_cur > wish)
 		{
@@ -236,17 +242,13 @@ enter(Guard *guard, const CrmLane *lane)
 #endif
 }
 
-static int64
+static void
 leave(Guard *guard)
 {
-	int64		size;
-
 	if (guard->limited)
 		(void) setrlimit(RLIMIT_AS, &guard->limit);
 	if (guard->before != (locale_t) 0)
 		(void) uselocale(guard->before);
-	size = process_size();
-	return size < 0 || guard->size < 0 ? 0 : size - guard->size;
 }
 
 /* ---- the request ------------------------------------------------------------- */
@@ -571,7 +573,7 @@ close_session(PgSession *s)
 	lose_socket(s);
 	enter(&guard, s->lane);
 	PQfinish(s->conn);
-	(void) leave(&guard);
+	leave(&guard);
 	free_key(s->key, s->key_length);
 	free(s);
 }
@@ -1010,6 +1012,46 @@ read_reply(PgSession *s)
 	return GOES_ON;
 }
 
+/* ---- the bound ---------------------------------------------------------------- */
+
+/*
+ * How many bytes have been read from the socket since it was opened.
+ */
+static int64
+bytes_read(const PgSession *s)
+{
+	struct tcp_info info = {0};
+	socklen_t	length = sizeof(info);
+	int			unread = 0;
+
+	if (s->fd < 0 || getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+		ioctl(s->fd, FIONREAD, &unread) != 0)
+		return 0;
+	return (int64) info.tcpi_bytes_received - unread;
+}
+
+/*
+ * Whether libpq has been told more than a login needs; or than a query's rows
+ * are, and one under way.  On the wire a row is less than twice as long as in
+ * the reply.  True: the transfer is over.
+ */
+static bool
+is_told_too_much(PgSession *s)
+{
+	CrmTransfer *t = s->transfer;
+	bool		login = s->step == PG_CONNECTING;
+	int64		bound = CHAT_BYTES;
+
+	if (!login)
+		bound += s->read_before + t->lane->max_reply_bytes + 2 * (int64) t->reply.length;
+	if (bytes_read(s) <= bound)
+		return false;
+	t->too_large = true;
+	crm_transfer_fail(t, "too large: the server sends more than %s", login ? "a login needs" : "the rows of a reply");
+	end_transfer(s, false);
+	return true;
+}
+
 /* ---- the steps --------------------------------------------------------------- */
 
 static void
@@ -1031,7 +1073,7 @@ begin(PgSession *s, CrmTransfer *t)
 	s->transfer = t;
 	s->heard = s->failed = s->header_out = false;
 	s->rows = 0;
-	s->grown = 0;
+	s->read_before = bytes_read(s);
 	if (!PQconnectionUsedPassword(s->conn) && !t->lane->options.without_password)
 	{
 		t->status = 401;
@@ -1043,7 +1085,7 @@ begin(PgSession *s, CrmTransfer *t)
 	good = PQsetnonblocking(s->conn, 1) == 0 &&
 		PQsendQueryParams(s->conn, t->body, call->param_count, NULL, (const char *const *) call->params, NULL, NULL, 0) == 1 &&
 		PQsetSingleRowMode(s->conn) == 1;
-	(void) leave(&guard);
+	leave(&guard);
 	if (!good)
 	{
 		lose_session(s);
@@ -1075,12 +1117,14 @@ pump(PgSession *s)
 		lose_socket(s);
 		enter(&guard, s->lane);
 		now = PQconnectPoll(s->conn);
-		s->grown += leave(&guard);
+		leave(&guard);
 		if (!find_socket(s))
 		{
 			crm_transfer_fail(s->transfer, "broken: no file descriptor left");
 			end_transfer(s, false);
 		}
+		else if (is_told_too_much(s))
+			return;
 		else if (now == PGRES_POLLING_OK)
 			begin(s, s->transfer);
 		else if (now == PGRES_POLLING_FAILED || s->fd < 0)
@@ -1102,7 +1146,7 @@ pump(PgSession *s)
 	}
 	if (outcome != GONE)
 		outcome = read_reply(s);
-	s->grown += leave(&guard);
+	leave(&guard);
 
 	if (outcome == WHOLE)
 	{
@@ -1112,12 +1156,7 @@ pump(PgSession *s)
 	}
 	else if (outcome == GONE)
 		lose_session(s);
-	else if (s->grown > 4 * (int64) s->lane->max_reply_bytes + 2 * SLACK_BYTES)
-	{
-		crm_transfer_fail(s->transfer, "too large: what the server sends takes more memory than a reply may");
-		end_transfer(s, false);
-	}
-	else
+	else if (!is_told_too_much(s))
 		wish(s, s->step == PG_SENDING ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
@@ -1225,7 +1264,7 @@ connect_session(CrmTransfer *t, const CrmCarrier *carrier)
 		PQsetErrorContextVisibility(s->conn, PQSHOW_CONTEXT_NEVER);
 		PQsetNoticeReceiver(s->conn, hush, NULL);
 	}
-	(void) leave(&guard);
+	leave(&guard);
 	dlist_push_tail(&sessions, &s->node);
 	if (s->conn == NULL || !find_socket(s) || PQstatus(s->conn) == CONNECTION_BAD || s->fd < 0)
 	{
