@@ -68,11 +68,17 @@ close $listener;
 END { local $?; if ($server) { kill '-KILL', $server; waitpid $server, 0 } }
 
 my $node = crm_node('pgtransport');
+{
+	# what libpq would read by itself: it would make every connection of ours another one
+	local @ENV{qw(PGSERVICE PGOPTIONS PGTZ)} = ('nobody', '-c nothing.is=so -c default_transaction_read_only=off', 'Asia/Tokyo');
+	$node->restart;
+}
 my $raw = CrmRaw->new($node);
 my $url = "postgresql://127.0.0.1:$port";
 my $memory = sub {
+	my ($what) = @_;
 	my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'crm courier'");
-	return slurp_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+)/m ? $1 / 1024 : 0;
+	return slurp_file("/proc/$pid/status") =~ /^$what:\s+(\d+)/m ? $1 / 1024 : 0;
 };
 my (@cases, %row);
 my $check = sub {
@@ -93,24 +99,27 @@ my $case = sub { my ($url, $like, $what, %request) = @_; push @cases, { url => $
 # ---- before a login ----
 $case->("$url/good", qr/^200 sent=1 bytes=\d+ $/, 'a good reply');
 $check->();
-my $before = $memory->();
+my $before = $memory->('VmHWM');
 $case->("$url/silent", qr/^0 sent=0 bytes=0 timeout: no login within 1000 ms$/, 'a server that accepts and is silent', timeout => 1000);
 $case->("$url/gone", qr/^0 sent=0 bytes=0 connect: /, 'a server that closes at once');
 $case->("$url/garbage", qr/^0 sent=0 bytes=0 connect: /, 'a server that is none');
 $case->("$url/starting", qr/^503 sent=0 bytes=0 broken: 57P03 the server is starting or stopping/, 'a server that starts');
 $case->("$url/fullhouse", qr/^503 sent=0 bytes=0 broken: 53300 the server has no connection free/, 'a server that is full');
+$check->();
 $case->("$url/wrong", qr/^401 sent=0 bytes=0 auth: 28P01 the password is refused/, 'a refused password');
 $case->("$url/russian", qr/^401 sent=0 bytes=0 auth: 28P01 the password is refused/, 'a refusal in windows-1251');
 $case->("$url/trust", qr/^401 sent=0 bytes=0 auth: the server lets in whoever comes/, 'a server that asks for no password');
 $case->("$url/trust", qr/^200 sent=1 bytes=\d+ $/, 'where that is meant', settings => '{"without_password": true}');
 $case->("$url/wrong", qr/^401 sent=0 bytes=0 auth: /, 'no password at all', password => undef);
+$check->();
 $case->('postgresql://127.0.0.1:1/x', qr/^0 sent=0 bytes=0 connect: .*refused/i, 'nobody there');
 $case->('postgresql://nobody.invalid/x', qr/^0 sent=0 bytes=0 resolve: /, 'no such host');
 $case->("postgresql://localhost:$port/good", qr/^200 sent=1 bytes=\d+ $/, 'a name');
 $case->("$url/good?sslmode=require", qr/^0 sent=0 bytes=0 tls: /, 'TLS that the server does not have');
 $case->("$url/good", qr/^0 sent=0 bytes=0 tls: /, 'the same by the settings', settings => '{"sslmode": "verify-full"}');
+$check->();
 # ---- after it ----
-$case->("$url/hangs", qr/^0 sent=1 bytes=0 timeout: no whole reply within 1000 ms$/, 'a query that hangs', timeout => 1000);
+$case->("$url/hangs", qr/^0 sent=1 bytes=0 timeout: no whole reply within 4000 ms$/, 'a query that hangs', timeout => 4000);
 foreach my $name (qw(midrow noend)) { $case->("$url/$name", qr/^0 sent=1 bytes=0 broken: /, "$name is no whole reply") }
 $case->("$url/empty", qr/^0 sent=1 bytes=0 broken: /, 'no result at all');
 $case->("$url/copy", qr/^0 sent=1 bytes=0 refused: the query is none that gives rows/, 'a copy');
@@ -119,12 +128,14 @@ $check->();
 my $small = '{"max_reply_bytes": 65536}';
 $case->("$url/manyrows", qr/^0 sent=1 bytes=0 too large: the reply exceeds 65536 bytes$/, '2 GB of rows end at the bound', settings => $small);
 $case->("$url/hugerow", qr/^0 sent=1 bytes=0 too large: /, 'a row of 2 GB ends at a bound', settings => $small);
-$case->("$url/names", qr/^0 sent=1 bytes=0 (too large|broken): /, '2 GB of settings end at a bound', settings => $small);
-$case->("$url/longlogin", qr/^0 sent=0 bytes=0 (connect|timeout|too large): /, '2 GB before the login is over end at a bound', settings => $small);
-$case->("$url/notices", qr/^0 sent=1 bytes=0 (broken|timeout): /, '300 MB of notices', settings => $small, timeout => 4000);
+$case->("$url/names", qr/^0 sent=1 bytes=0 too large: the server sends more than the rows of a reply$/, '2 GB of settings end at a bound', settings => $small);
+$case->("$url/longlogin", qr/^0 sent=0 bytes=0 too large: the server sends more than a login needs$/, '2 GB before the login is over end at a bound', settings => $small);
+$case->("$url/notices", qr/^0 sent=1 bytes=0 too large: the server sends more than the rows of a reply$/, '300 MB of notices end at a bound', settings => $small);
 $check->();
-my $grown = $memory->() - $before;
-cmp_ok($grown, '<', 160, sprintf 'the memory of the courier is bounded (%.1f MB more)', $grown);
+my $grown = $memory->('VmHWM') - $before;
+cmp_ok($grown, '<', 80, sprintf 'the memory of the courier is bounded (%.1f MB more)', $grown);
+my $kept = $memory->('VmRSS') - $before;
+cmp_ok($kept, '<', 24, sprintf 'and given back (%.1f MB more)', $kept);
 like($row{'bytes that are no text'}{courier}{body}, qr/^\{"columns": \["a"\]/, 'the reply is JSON');
 
 # ---- what never leaves ----
@@ -150,13 +161,12 @@ $node->append_conf('pg_hba.conf', "local all all trust\nhost all all 127.0.0.1/3
 $node->reload;
 my $real = 'postgresql://127.0.0.1:' . $node->port . '/plant';
 my @reader = (username => 'reader');
-$ENV{PGSERVICE} = 'nobody';
 $case->($real, qr/^200 sent=1 bytes=\d+ $/, 'rows', @reader, body => 'SELECT a, b FROM public.t ORDER BY a');
 $case->($real, qr/^400 sent=1 bytes=0 sql: 25006 the query would write/, 'a connection reads only', @reader, body => 'INSERT INTO public.t VALUES (3)');
 $case->($real, qr/^200 sent=1 bytes=\d+ $/, 'unless it may write', @reader, body => 'INSERT INTO public.t VALUES (3)', settings => '{"read_only": false}');
 $case->($real, qr/^400 sent=1 bytes=0 sql: 42P01 there is no such table/, 'no such table', @reader, body => 'SELECT 1 FROM public.nothing');
 $case->($real, qr/^400 sent=1 bytes=0 sql: 42601 /, 'two statements', @reader, body => 'SELECT 1; SELECT 2');
-$case->($real, qr/^503 sent=1 bytes=0 timeout: 57014 the query took too long/, 'the server gives up first', @reader, body => 'SELECT pg_sleep(30)', timeout => 2000);
+$case->($real, qr/^503 sent=1 bytes=0 timeout: 57014 the query took too long/, 'the server gives up first', @reader, body => 'SELECT pg_sleep(30)', timeout => 9000);
 $case->($real, qr/^401 sent=0 bytes=0 auth: 28P01 the password is refused/, 'the wrong password', @reader, password => 'wrong');
 $case->('postgresql://127.0.0.1:' . $node->port . '/nothing', qr/^401 sent=0 bytes=0 auth: 3D000 there is no such database/, 'no such database', @reader);
 $case->($real, qr/^200 sent=1 bytes=\d+ $/, 'the settings of the connection', @reader, body => q{SELECT current_setting('application_name') || current_setting('default_transaction_read_only') || current_setting('TimeZone')});
@@ -171,5 +181,5 @@ my @ids = $raw->send(map { { url => "$url/hangs", method => 'SQL', username => '
 sleep 1;
 my $began = time;
 $node->stop('fast');
-cmp_ok(time - $began, '<', 2, sprintf 'a fast stop does not wait for them (%.2f s)', time - $began);
+cmp_ok(time - $began, '<', 15, sprintf 'a fast stop does not wait for them (%.2f s)', time - $began);
 done_testing();

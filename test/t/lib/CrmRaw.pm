@@ -87,7 +87,7 @@ sub run
 	my @ids = $self->send(@cases);
 	my @sql = map { my $text = $self->statement('session', %$_); my ($name) = $text =~ /add_integration\('(\w+)'/; $text . "SELECT 'case ' || crm.integration_test('$name');\n" } grep { !$_->{courier_only} } @cases;
 	my @said = $self->{node}->safe_psql('plant', join '', @sql) =~ /^case (\w+)/mg;
-	$self->done(20, @ids);
+	$self->done(60, @ids);
 	my @rows = $self->rows(@ids);
 	foreach my $case (@cases)
 	{
