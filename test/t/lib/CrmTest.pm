@@ -24,6 +24,7 @@ shared_preload_libraries = 'crm'
 listen_addresses = '127.0.0.1'
 log_line_prefix = '%m [%p] %b '
 max_worker_processes = 8
+max_locks_per_transaction = 256
 fsync = off
 CONF
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
