@@ -344,6 +344,8 @@ BEGIN
 			('table',    'crm.schedule_action',             'SELECT',                      'crm_head, crm_director'),
 			('function', 'crm.add_schedule',                'EXECUTE',                     'crm_head, crm_director'),
 			('function', 'crm.switch_schedule',             'EXECUTE',                     'crm_head, crm_director'),
+			('table',    'crm.place_finder',                'SELECT',                      'crm_head, crm_director'),
+			('table',    'crm.contact',                     'SELECT (id, company_id, name, channel), UPDATE (channel)', 'crm_head'),
 			('table',    'crm.duty',                        'SELECT',                      'crm_head, crm_director'),
 			('table',    'crm.duty',                        'INSERT, UPDATE, DELETE',      'crm_head'),
 			('function', 'crm.put_duty',                    'EXECUTE',                     'crm_head, crm_director'),

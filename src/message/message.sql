@@ -109,7 +109,8 @@ BEGIN
 				MESSAGE = format('template "%s" comes with the product and cannot be deleted', OLD.code),
 				HINT = 'Change its text, or switch off the rules that use it: UPDATE crm.rule SET switched = false WHERE template = …';
 		END IF;
-		SELECT r.code INTO used FROM crm.rule r WHERE r.template = OLD.code AND r.channel = OLD.channel LIMIT 1;
+		SELECT r.code INTO used FROM crm.rule r
+		WHERE r.template = OLD.code AND CASE r.channel WHEN 'auto' THEN 'sms' ELSE r.channel END = OLD.channel LIMIT 1;
 		IF FOUND AND NOT EXISTS (SELECT FROM crm.template t WHERE t.code = OLD.code AND t.channel = OLD.channel AND t.id <> OLD.id) THEN
 			RAISE EXCEPTION USING ERRCODE = '23503',
 				MESSAGE = format('template "%s" is used by rule "%s"', OLD.code, used.code),
@@ -127,7 +128,7 @@ BEGIN
 	END IF;
 	IF TG_OP = 'INSERT' OR (NEW.subject, NEW.body, NEW.html) IS DISTINCT FROM (OLD.subject, OLD.body, OLD.html) THEN
 		PERFORM crm.template_check(NEW.code, NEW.channel, NEW.language, NEW.subject, NEW.body, NEW.html, NULL);
-		FOR used IN SELECT DISTINCT r.event_kind FROM crm.rule r WHERE r.template = NEW.code AND r.channel = NEW.channel LOOP
+		FOR used IN SELECT DISTINCT r.event_kind FROM crm.rule r WHERE r.template = NEW.code AND r.channel IN (NEW.channel, 'auto') LOOP
 			PERFORM crm.template_check(NEW.code, NEW.channel, NEW.language, NEW.subject, NEW.body, NEW.html, used.event_kind);
 		END LOOP;
 		IF TG_OP = 'UPDATE' THEN
@@ -194,6 +195,7 @@ AS $$
 DECLARE
 	kind crm.event_kind%ROWTYPE;
 	t crm.template%ROWTYPE;
+	needed text;
 	words text;
 BEGIN
 	SELECT * INTO kind FROM crm.event_kind k WHERE k.kind = rule.event_kind;
@@ -206,9 +208,13 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" addresses an unknown audience: %s', rule.code, rule.audience),
 			HINT = 'Known are: ' || (SELECT string_agg(a.name, ', ' ORDER BY a.name) FROM crm.audience a) || '.';
 	END IF;
-	IF rule.channel NOT IN ('sms', 'email', 'telegram') AND NOT EXISTS (SELECT FROM crm.integration_kind k WHERE k.channel = rule.channel) THEN
+	IF rule.channel = 'auto' AND (rule.integration IS NOT NULL OR rule.sender IS NOT NULL) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('rule "%s" leaves the channel to the reader, and names an integration or a sender', rule.code),
+			HINT = 'Leave both out: each channel goes by its first enabled integration, under that one''s sender.';
+	END IF;
+	IF rule.channel NOT IN ('sms', 'email', 'telegram', 'auto') AND NOT EXISTS (SELECT FROM crm.integration_kind k WHERE k.channel = rule.channel) THEN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown channel: %s', rule.code, rule.channel),
-			HINT = 'Use sms, email, telegram, or a channel that a kind of integration carries.';
+			HINT = 'Use sms, email, telegram, a channel that a kind of integration carries, or auto: the reader''s own.';
 	END IF;
 	IF rule.sender IS NOT NULL THEN
 		PERFORM crm.sender_check(rule.channel, rule.sender);
@@ -225,12 +231,14 @@ BEGIN
 				HINT = 'Save those rules first.';
 		END IF;
 	END IF;
-	PERFORM FROM crm.template x WHERE x.code = rule.template AND x.channel = rule.channel;
+	-- a reader who prefers nothing, and a place without internet, have SMS
+	needed := CASE rule.channel WHEN 'auto' THEN 'sms' ELSE rule.channel END;
+	PERFORM FROM crm.template x WHERE x.code = rule.template AND x.channel = needed;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown template: %s for %s', rule.code, rule.template, rule.channel),
-			HINT = format('INSERT INTO crm.template (code, channel, language, body) VALUES (%L, %L, ''ru'', …);', rule.template, rule.channel);
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown template: %s for %s', rule.code, rule.template, needed),
+			HINT = format('INSERT INTO crm.template (code, channel, language, body) VALUES (%L, %L, ''ru'', …);', rule.template, needed);
 	END IF;
-	FOR t IN SELECT * FROM crm.template x WHERE x.code = rule.template AND x.channel = rule.channel LOOP
+	FOR t IN SELECT * FROM crm.template x WHERE x.code = rule.template AND rule.channel IN (x.channel, 'auto') LOOP
 		PERFORM crm.template_check(t.code, t.channel, t.language, t.subject, t.body, t.html, rule.event_kind);
 	END LOOP;
 	IF rule.condition IS NOT NULL THEN
@@ -485,6 +493,20 @@ DECLARE
 	max_parts integer;
 	timer record;
 	counted_alone boolean := false;
+	-- for a rule that leaves the channel to the reader
+	auto boolean;
+	ways text[];
+	way text;
+	open_channels text[];
+	open_carriers bigint[];
+	open_senders text[];
+	open_parts integer[];
+	events bigint[];
+	objects bigint[];
+	kinds text[];
+	pick_events bigint[];
+	pick_contacts bigint[];
+	pick_channels text[];
 BEGIN
 	SELECT * INTO r FROM crm.rule x WHERE x.id = TG_ARGV[0]::bigint;
 	IF NOT FOUND THEN
@@ -492,28 +514,42 @@ BEGIN
 	END IF;
 
 	-- Who carries it, under which name?  What is missing is said in words, and never stops the fact.
-	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(r.channel, r.integration);
-	IF carrier.id IS NULL THEN
-		INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
-		SELECT r.id, r.version, f.id, 'no integration',
-			CASE WHEN r.integration IS NULL THEN format('no enabled integration carries %s', r.channel)
-				ELSE format('integration "%s" is not there, or carries no %s', r.integration, r.channel) END
-			|| '; add one with crm.add_integration()'
-		FROM fresh f;
-		RETURN NULL;
+	auto := r.channel = 'auto';
+	IF auto THEN
+		SELECT array_agg(c.channel), array_agg(c.integration_id), array_agg(c.sender), array_agg(c.max_parts)
+		INTO open_channels, open_carriers, open_senders, open_parts FROM crm.template_carriers(r.template) c;
+		IF open_channels IS NULL THEN
+			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+			SELECT r.id, r.version, f.id, 'no integration',
+				format('no enabled integration that has a sender carries a channel of template "%s"; add one with crm.add_integration()', r.template)
+			FROM fresh f;
+			RETURN NULL;
+		END IF;
+	ELSE
+		ways := ARRAY[r.channel];
+		SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(r.channel, r.integration);
+		IF carrier.id IS NULL THEN
+			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+			SELECT r.id, r.version, f.id, 'no integration',
+				CASE WHEN r.integration IS NULL THEN format('no enabled integration carries %s', r.channel)
+					ELSE format('integration "%s" is not there, or carries no %s', r.integration, r.channel) END
+				|| '; add one with crm.add_integration()'
+			FROM fresh f;
+			RETURN NULL;
+		END IF;
+		sender := COALESCE(r.sender, carrier.settings ->> 'sender');
+		BEGIN
+			PERFORM crm.sender_check(r.channel, sender);
+		EXCEPTION WHEN invalid_parameter_value OR null_value_not_allowed THEN
+			GET STACKED DIAGNOSTICS words = PG_EXCEPTION_HINT;
+			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
+			SELECT r.id, r.version, f.id, 'no sender', SQLERRM || '. ' || words FROM fresh f;
+			RETURN NULL;
+		END;
+		max_parts := CASE WHEN carrier.settings ->> 'max_parts' ~ '^[0-9]{1,4}$' THEN (carrier.settings ->> 'max_parts')::integer ELSE 10 END;
 	END IF;
-	sender := COALESCE(r.sender, carrier.settings ->> 'sender');
-	BEGIN
-		PERFORM crm.sender_check(r.channel, sender);
-	EXCEPTION WHEN invalid_parameter_value OR null_value_not_allowed THEN
-		GET STACKED DIAGNOSTICS words = PG_EXCEPTION_HINT;
-		INSERT INTO crm.message_skip (rule_id, rule_version, event_id, reason, words)
-		SELECT r.id, r.version, f.id, 'no sender', SQLERRM || '. ' || words FROM fresh f;
-		RETURN NULL;
-	END;
 	SELECT jsonb_object_agg(v.name, NULL) INTO defaults
 	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = r.event_kind;
-	max_parts := CASE WHEN carrier.settings ->> 'max_parts' ~ '^[0-9]{1,4}$' THEN (carrier.settings ->> 'max_parts')::integer ELSE 10 END;
 	due := crm.now() + r.delay;
 	SELECT t.step, t.after INTO timer FROM crm.chain_timer(r.fallback, 0) t;
 
@@ -544,131 +580,158 @@ BEGIN
 			IF r.throttle_count IS NOT NULL AND NOT counted_alone THEN
 				PERFORM crm.throttle_lock(r.id, r.audience, (SELECT array_agg(f.id) FROM fresh f WHERE one IS NULL OR f.id = one));
 			END IF;
-			WITH hit AS MATERIALIZED (
-				SELECT f.id, f.object_kind, f.object_id, f.known_at, f.data,
-					CASE r.once WHEN 'object' THEN '' ELSE COALESCE(f.source || ':' || f.source_id, f.id::text) END AS cause,
-					CASE WHEN f.cause_id IS NULL THEN 0 ELSE crm.event_depth(f.cause_id) END AS depth
+			IF auto THEN
+				SELECT array_agg(f.id), array_agg(f.object_kind), array_agg(f.object_id) INTO events, kinds, objects
 				FROM fresh f
-				WHERE (one IS NULL OR f.id = one)
-					AND (r.of_rules IS NULL OR f.data ->> 'rule' = ANY (r.of_rules))
-			), asked AS MATERIALIZED (
-				SELECT a.event_id, a.contact_id
-				FROM crm.audience_of(r.audience, (SELECT array_agg(h.id) FROM hit h)) a
-				WHERE a.event_id IS NOT NULL AND a.contact_id IS NOT NULL
-			), reader AS MATERIALIZED (
-				SELECT c.id, c.company_id, jsonb_build_object('contact_name', c.name, 'company_name', m.name) AS names,
-					COALESCE(c.time_zone, m.time_zone, current_setting('crm.time_zone')) AS zone,
-					p.id AS point_id, p.value AS recipient, count(*) OVER (PARTITION BY p.value) > 1 AS shared,
-					r.quiet_kind <> 'advertising' OR crm.consented(c.id, 'advertising') AS consents,
-					t.id AS template_id, t.version AS template_version, t.language, t.subject, t.body, t.html
-				FROM (SELECT DISTINCT a.contact_id FROM asked a) w
-				CROSS JOIN LATERAL (SELECT x.id, x.name, x.company_id, x.time_zone, x.language FROM crm.contact x
-					WHERE x.id = w.contact_id AND x.archived_at IS NULL OFFSET 0) c
-				LEFT JOIN LATERAL (SELECT x.name, x.time_zone, x.language FROM crm.company x WHERE x.id = c.company_id OFFSET 0) m ON true
-				LEFT JOIN LATERAL (
-					SELECT x.id, x.value FROM crm.contact_point x
-					WHERE x.contact_id = c.id AND x.state <> 'invalid'
-						AND CASE r.channel WHEN 'sms' THEN x.kind = 'phone' AND x.is_mobile ELSE x.kind = r.channel END
-					ORDER BY x.state = 'verified' DESC, x.state = 'stale', x.id LIMIT 1) p ON true
-				LEFT JOIN LATERAL (
-					SELECT x.* FROM crm.template x
-					WHERE x.code = r.template AND x.channel = r.channel
-					ORDER BY x.language = COALESCE(c.language, m.language, 'ru') DESC, x.language = COALESCE(m.language, 'ru') DESC,
-						x.language = 'ru' DESC, x.language LIMIT 1) t ON true
-			), hours AS MATERIALIZED (
-				SELECT z.zone, o.from_at, o.until_at
-				FROM (SELECT DISTINCT x.zone FROM reader x) z
-				LEFT JOIN LATERAL crm.open_hours(r.quiet_kind, z.zone, due) o ON r.quiet = 'respect'
-			), throttled AS MATERIALIZED (
-				SELECT n.event_id, n.contact_id
-				FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.contact_id ORDER BY a.event_id)
-						+ (SELECT count(*) FROM crm.message_said b WHERE b.contact_id = a.contact_id AND b.rule_id = r.id
-							AND b.step IS NULL AND b.queued_at > crm.now() - r.throttle_interval) AS n
-					  FROM asked a) n
-				WHERE r.throttle_count IS NOT NULL AND n.n > r.throttle_count
-			), twice AS MATERIALIZED (
-				-- two contacts with one phone: one of them gets it; only such readers are sorted
-				SELECT n.event_id, n.contact_id
-				FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.event_id, x.recipient ORDER BY a.contact_id) AS n
-					  FROM asked a JOIN reader x ON x.id = a.contact_id AND x.shared) n
-				WHERE n.n > 1
-			), picked AS (
-				SELECT a.event_id, a.contact_id
-				FROM asked a
-				WHERE ((a.event_id, a.contact_id) IN (SELECT t.event_id, t.contact_id FROM throttled t)) IS NOT TRUE
-					AND ((a.event_id, a.contact_id) IN (SELECT t.event_id, t.contact_id FROM twice t)) IS NOT TRUE
-			), filled AS MATERIALIZED (
-				SELECT h.id AS event_id, h.known_at, h.object_kind, h.object_id, h.cause, h.depth,
-					x.id AS contact_id, x.company_id, x.zone, x.point_id, x.recipient, x.template_id, x.template_version, x.language,
-					crm.message_text(crm.template_fill(x.body, v.vars)) AS body,
-					crm.message_text(crm.template_fill(x.subject, v.vars), true) AS subject,
-					crm.template_fill_html(x.html, v.vars) AS html
-				FROM picked p
-				JOIN hit h ON h.id = p.event_id AND h.depth < 8
-				JOIN reader x ON x.id = p.contact_id AND x.recipient IS NOT NULL AND x.template_id IS NOT NULL AND x.consents
-				-- OFFSET 0: built once, though three texts are filled from it
-				CROSS JOIN LATERAL (SELECT defaults || h.data || x.names OFFSET 0) AS v(vars)
-			), ready AS MATERIALIZED (
-				SELECT f.*, s.encoding, s.parts, crm.next_message_id() AS message_id
-				-- numbers follow the events: what happened first is said first
-				FROM (SELECT x.* FROM filled x ORDER BY x.event_id, x.contact_id) f
-				LEFT JOIN LATERAL crm.sms_segments(f.body) s ON r.channel = 'sms'
-				WHERE f.body <> '' AND (s.parts IS NULL OR s.parts <= max_parts)
-			), keyed AS (
-				INSERT INTO crm.message_key AS k (rule_id, object_kind, object_id, cause, contact_id, message_id)
-				SELECT r.id, y.object_kind, y.object_id, y.cause, y.contact_id, y.message_id FROM ready y
-				ON CONFLICT DO NOTHING
-				RETURNING k.message_id
-			), said AS (
-				INSERT INTO crm.message_body AS b (id, integration_id, lane, channel, recipient, sender, subject, body, html, language,
-					encoding, segments, rule_id, rule_version, template_id, template_version, event_id, event_known_at,
-					object_kind, object_id, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
-					not_before, expires_at, depth, sandbox, bytes)
-				SELECT y.message_id, carrier.id, CASE WHEN COALESCE(o.from_at, due) > crm.now() THEN NULL ELSE r.priority END,
-					r.channel, y.recipient, sender, y.subject, y.body, y.html, y.language,
-					y.encoding, y.parts, r.id, r.version, y.template_id, y.template_version, y.event_id, y.known_at,
-					y.object_kind, y.object_id, y.company_id, y.contact_id, y.point_id, y.zone,
-					CASE WHEN r.quiet = 'respect' THEN r.quiet_kind END, o.until_at,
-					NULLIF(COALESCE(o.from_at, due), crm.now()), crm.now() + r.expires_after, y.depth, sandbox,
-					octet_length(y.body) + COALESCE(octet_length(y.subject), 0) + COALESCE(octet_length(y.html), 0)
-				FROM ready y
-				JOIN hours o ON o.zone = y.zone
-				WHERE (y.message_id IN (SELECT k.message_id FROM keyed k)) IS TRUE
-				RETURNING b.id, b.not_before, b.expires_at
-			), late AS (
-				INSERT INTO crm.message_result (message_id, state, words)
-				SELECT s.id, 'expired', format('the hour at which it may go, %s, is after its end, %s', s.not_before, s.expires_at)
-				FROM said s WHERE s.not_before >= s.expires_at
-			), waits AS (
-				INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
-				SELECT s.id, carrier.id, r.priority, s.not_before
-				FROM said s WHERE s.not_before > crm.now() AND (s.expires_at IS NULL OR s.not_before < s.expires_at)
-			), timed AS (
-				INSERT INTO crm.message_timer (message_id, step, due_at)
-				SELECT s.id, timer.step, COALESCE(s.not_before, crm.now()) + timer.after
-				FROM said s WHERE timer.step IS NOT NULL AND (s.expires_at IS NULL OR COALESCE(s.not_before, crm.now()) < s.expires_at)
-			)
-			INSERT INTO crm.message_skip (rule_id, rule_version, event_id, contact_id, reason, words)
-			SELECT r.id, r.version, a.event_id, a.contact_id,
-				CASE WHEN NOT x.consents THEN 'no consent' WHEN x.recipient IS NULL THEN 'no address' ELSE 'no template' END,
-				CASE WHEN NOT x.consents THEN format('contact %s has not agreed to advertising, or has withdrawn it (crm.consent)', a.contact_id)
-					WHEN x.recipient IS NULL THEN format('contact %s has no usable address for %s', a.contact_id, r.channel)
-					ELSE format('template "%s" has no row for %s', r.template, r.channel) END
-			FROM asked a JOIN reader x ON x.id = a.contact_id
-			WHERE x.recipient IS NULL OR x.template_id IS NULL OR NOT x.consents
-			UNION ALL
-			SELECT r.id, r.version, t.event_id, t.contact_id, 'throttle',
-				format('more than %s in %s for this contact', r.throttle_count, r.throttle_interval)
-			FROM throttled t
-			UNION ALL
-			SELECT r.id, r.version, f.event_id, f.contact_id, CASE WHEN f.body = '' THEN 'empty' ELSE 'too long' END,
-				CASE WHEN f.body = '' THEN format('template "%s" gives an empty text', r.template)
-					ELSE format('the text takes more than %s parts', max_parts) END
-			FROM filled f
-			WHERE ((f.event_id, f.contact_id) IN (SELECT y.event_id, y.contact_id FROM ready y)) IS NOT TRUE
-			UNION ALL
-			SELECT r.id, r.version, h.id, NULL, 'loop', 'eight events and messages have caused one another'
-			FROM hit h WHERE h.depth >= 8;
+				WHERE (one IS NULL OR f.id = one) AND (r.of_rules IS NULL OR f.data ->> 'rule' = ANY (r.of_rules));
+				SELECT array_agg(c.event_id), array_agg(c.contact_id), array_agg(c.channel) INTO pick_events, pick_contacts, pick_channels
+				FROM crm.reader_channels(open_channels, r.audience, events, kinds, objects) c;
+				ways := ARRAY(SELECT DISTINCT p.channel FROM unnest(pick_channels) AS p(channel) WHERE p.channel IS NOT NULL ORDER BY 1);
+				INSERT INTO crm.message_skip (rule_id, rule_version, event_id, contact_id, reason, words)
+				SELECT r.id, r.version, p.event_id, p.contact_id, CASE WHEN p.consents THEN 'no address' ELSE 'no consent' END,
+					CASE WHEN p.consents THEN format('contact %s has no usable address for %s', p.contact_id, array_to_string(open_channels, ', '))
+						ELSE format('contact %s has not agreed to advertising, or has withdrawn it (crm.consent)', p.contact_id) END
+				FROM (SELECT x.event_id, x.contact_id, r.quiet_kind <> 'advertising' OR crm.consented(x.contact_id, 'advertising') AS consents
+					  FROM unnest(pick_events, pick_contacts, pick_channels) AS x(event_id, contact_id, channel) WHERE x.channel IS NULL) p;
+			END IF;
+			FOREACH way IN ARRAY ways LOOP
+				IF auto THEN
+					r.channel := way;
+					SELECT o.carrier AS id, NULL::jsonb AS settings, o.sender, o.parts INTO carrier
+					FROM unnest(open_channels, open_carriers, open_senders, open_parts) AS o(channel, carrier, sender, parts) WHERE o.channel = way;
+					sender := carrier.sender;
+					max_parts := carrier.parts;
+				END IF;
+				WITH hit AS MATERIALIZED (
+					SELECT f.id, f.object_kind, f.object_id, f.known_at, f.data,
+						CASE r.once WHEN 'object' THEN '' ELSE COALESCE(f.source || ':' || f.source_id, f.id::text) END AS cause,
+						CASE WHEN f.cause_id IS NULL THEN 0 ELSE crm.event_depth(f.cause_id) END AS depth
+					FROM fresh f
+					WHERE (one IS NULL OR f.id = one)
+						AND (r.of_rules IS NULL OR f.data ->> 'rule' = ANY (r.of_rules))
+				), asked AS MATERIALIZED (
+					SELECT a.event_id, a.contact_id
+					FROM crm.audience_of(r.audience, (SELECT array_agg(h.id) FROM hit h)) a
+					WHERE NOT auto AND a.event_id IS NOT NULL AND a.contact_id IS NOT NULL
+					UNION ALL
+					SELECT p.event_id, p.contact_id
+					FROM unnest(pick_events, pick_contacts, pick_channels) AS p(event_id, contact_id, channel)
+					WHERE auto AND p.channel = r.channel
+				), reader AS MATERIALIZED (
+					SELECT c.id, c.company_id, jsonb_build_object('contact_name', c.name, 'company_name', m.name) AS names,
+						COALESCE(c.time_zone, m.time_zone, current_setting('crm.time_zone')) AS zone,
+						p.id AS point_id, p.value AS recipient, count(*) OVER (PARTITION BY p.value) > 1 AS shared,
+						r.quiet_kind <> 'advertising' OR crm.consented(c.id, 'advertising') AS consents,
+						t.id AS template_id, t.version AS template_version, t.language, t.subject, t.body, t.html
+					FROM (SELECT DISTINCT a.contact_id FROM asked a) w
+					CROSS JOIN LATERAL (SELECT x.id, x.name, x.company_id, x.time_zone, x.language FROM crm.contact x
+						WHERE x.id = w.contact_id AND x.archived_at IS NULL OFFSET 0) c
+					LEFT JOIN LATERAL (SELECT x.name, x.time_zone, x.language FROM crm.company x WHERE x.id = c.company_id OFFSET 0) m ON true
+					LEFT JOIN LATERAL (
+						SELECT x.id, x.value FROM crm.contact_point x
+						WHERE x.contact_id = c.id AND x.state <> 'invalid'
+							AND CASE r.channel WHEN 'sms' THEN x.kind = 'phone' AND x.is_mobile ELSE x.kind = r.channel END
+						ORDER BY x.state = 'verified' DESC, x.state = 'stale', x.id LIMIT 1) p ON true
+					LEFT JOIN LATERAL (
+						SELECT x.* FROM crm.template x
+						WHERE x.code = r.template AND x.channel = r.channel
+						ORDER BY x.language = COALESCE(c.language, m.language, 'ru') DESC, x.language = COALESCE(m.language, 'ru') DESC,
+							x.language = 'ru' DESC, x.language LIMIT 1) t ON true
+				), hours AS MATERIALIZED (
+					SELECT z.zone, o.from_at, o.until_at
+					FROM (SELECT DISTINCT x.zone FROM reader x) z
+					LEFT JOIN LATERAL crm.open_hours(r.quiet_kind, z.zone, due) o ON r.quiet = 'respect'
+				), throttled AS MATERIALIZED (
+					SELECT n.event_id, n.contact_id
+					FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.contact_id ORDER BY a.event_id)
+							+ (SELECT count(*) FROM crm.message_said b WHERE b.contact_id = a.contact_id AND b.rule_id = r.id
+								AND b.step IS NULL AND b.queued_at > crm.now() - r.throttle_interval) AS n
+						  FROM asked a) n
+					WHERE r.throttle_count IS NOT NULL AND n.n > r.throttle_count
+				), twice AS MATERIALIZED (
+					-- two contacts with one phone: one of them gets it; only such readers are sorted
+					SELECT n.event_id, n.contact_id
+					FROM (SELECT a.event_id, a.contact_id, row_number() OVER (PARTITION BY a.event_id, x.recipient ORDER BY a.contact_id) AS n
+						  FROM asked a JOIN reader x ON x.id = a.contact_id AND x.shared) n
+					WHERE n.n > 1
+				), picked AS (
+					SELECT a.event_id, a.contact_id
+					FROM asked a
+					WHERE ((a.event_id, a.contact_id) IN (SELECT t.event_id, t.contact_id FROM throttled t)) IS NOT TRUE
+						AND ((a.event_id, a.contact_id) IN (SELECT t.event_id, t.contact_id FROM twice t)) IS NOT TRUE
+				), filled AS MATERIALIZED (
+					SELECT h.id AS event_id, h.known_at, h.object_kind, h.object_id, h.cause, h.depth,
+						x.id AS contact_id, x.company_id, x.zone, x.point_id, x.recipient, x.template_id, x.template_version, x.language,
+						crm.message_text(crm.template_fill(x.body, v.vars)) AS body,
+						crm.message_text(crm.template_fill(x.subject, v.vars), true) AS subject,
+						crm.template_fill_html(x.html, v.vars) AS html
+					FROM picked p
+					JOIN hit h ON h.id = p.event_id AND h.depth < 8
+					JOIN reader x ON x.id = p.contact_id AND x.recipient IS NOT NULL AND x.template_id IS NOT NULL AND x.consents
+					-- OFFSET 0: built once, though three texts are filled from it
+					CROSS JOIN LATERAL (SELECT defaults || h.data || x.names OFFSET 0) AS v(vars)
+				), ready AS MATERIALIZED (
+					SELECT f.*, s.encoding, s.parts, crm.next_message_id() AS message_id
+					-- numbers follow the events: what happened first is said first
+					FROM (SELECT x.* FROM filled x ORDER BY x.event_id, x.contact_id) f
+					LEFT JOIN LATERAL crm.sms_segments(f.body) s ON r.channel = 'sms'
+					WHERE f.body <> '' AND (s.parts IS NULL OR s.parts <= max_parts)
+				), keyed AS (
+					INSERT INTO crm.message_key AS k (rule_id, object_kind, object_id, cause, contact_id, message_id)
+					SELECT r.id, y.object_kind, y.object_id, y.cause, y.contact_id, y.message_id FROM ready y
+					ON CONFLICT DO NOTHING
+					RETURNING k.message_id
+				), said AS (
+					INSERT INTO crm.message_body AS b (id, integration_id, lane, channel, recipient, sender, subject, body, html, language,
+						encoding, segments, rule_id, rule_version, template_id, template_version, event_id, event_known_at,
+						object_kind, object_id, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
+						not_before, expires_at, depth, sandbox, bytes)
+					SELECT y.message_id, carrier.id, CASE WHEN COALESCE(o.from_at, due) > crm.now() THEN NULL ELSE r.priority END,
+						r.channel, y.recipient, sender, y.subject, y.body, y.html, y.language,
+						y.encoding, y.parts, r.id, r.version, y.template_id, y.template_version, y.event_id, y.known_at,
+						y.object_kind, y.object_id, y.company_id, y.contact_id, y.point_id, y.zone,
+						CASE WHEN r.quiet = 'respect' THEN r.quiet_kind END, o.until_at,
+						NULLIF(COALESCE(o.from_at, due), crm.now()), crm.now() + r.expires_after, y.depth, sandbox,
+						octet_length(y.body) + COALESCE(octet_length(y.subject), 0) + COALESCE(octet_length(y.html), 0)
+					FROM ready y
+					JOIN hours o ON o.zone = y.zone
+					WHERE (y.message_id IN (SELECT k.message_id FROM keyed k)) IS TRUE
+					RETURNING b.id, b.not_before, b.expires_at
+				), late AS (
+					INSERT INTO crm.message_result (message_id, state, words)
+					SELECT s.id, 'expired', format('the hour at which it may go, %s, is after its end, %s', s.not_before, s.expires_at)
+					FROM said s WHERE s.not_before >= s.expires_at
+				), waits AS (
+					INSERT INTO crm.message_delayed (message_id, integration_id, lane, due_at)
+					SELECT s.id, carrier.id, r.priority, s.not_before
+					FROM said s WHERE s.not_before > crm.now() AND (s.expires_at IS NULL OR s.not_before < s.expires_at)
+				), timed AS (
+					INSERT INTO crm.message_timer (message_id, step, due_at)
+					SELECT s.id, timer.step, COALESCE(s.not_before, crm.now()) + timer.after
+					FROM said s WHERE timer.step IS NOT NULL AND (s.expires_at IS NULL OR COALESCE(s.not_before, crm.now()) < s.expires_at)
+				)
+				INSERT INTO crm.message_skip (rule_id, rule_version, event_id, contact_id, reason, words)
+				SELECT r.id, r.version, a.event_id, a.contact_id,
+					CASE WHEN NOT x.consents THEN 'no consent' WHEN x.recipient IS NULL THEN 'no address' ELSE 'no template' END,
+					CASE WHEN NOT x.consents THEN format('contact %s has not agreed to advertising, or has withdrawn it (crm.consent)', a.contact_id)
+						WHEN x.recipient IS NULL THEN format('contact %s has no usable address for %s', a.contact_id, r.channel)
+						ELSE format('template "%s" has no row for %s', r.template, r.channel) END
+				FROM asked a JOIN reader x ON x.id = a.contact_id
+				WHERE x.recipient IS NULL OR x.template_id IS NULL OR NOT x.consents
+				UNION ALL
+				SELECT r.id, r.version, t.event_id, t.contact_id, 'throttle',
+					format('more than %s in %s for this contact', r.throttle_count, r.throttle_interval)
+				FROM throttled t
+				UNION ALL
+				SELECT r.id, r.version, f.event_id, f.contact_id, CASE WHEN f.body = '' THEN 'empty' ELSE 'too long' END,
+					CASE WHEN f.body = '' THEN format('template "%s" gives an empty text', r.template)
+						ELSE format('the text takes more than %s parts', max_parts) END
+				FROM filled f
+				WHERE ((f.event_id, f.contact_id) IN (SELECT y.event_id, y.contact_id FROM ready y)) IS NOT TRUE
+				UNION ALL
+				SELECT r.id, r.version, h.id, NULL, 'loop', 'eight events and messages have caused one another'
+				FROM hit h WHERE h.depth >= 8 AND r.channel = ways[1];
+			END LOOP;
 			IF r.priority = 2 THEN
 				PERFORM crm.wake(true);
 			END IF;
@@ -940,6 +1003,9 @@ BEGIN
 		lines := lines || format('Rule "%s", version %s%s: on %s%s, to %s, template "%s".', r.code, m.rule_version,
 			CASE WHEN r.version <> m.rule_version THEN format(' (now %s)', r.version) ELSE '' END,
 			r.event_kind, COALESCE(' where ' || r.condition, ''), r.audience, r.template);
+		IF r.channel = 'auto' AND m.step IS NULL THEN
+			lines := lines || format('The rule leaves the channel to the reader and the place: it went by %s.', m.channel);
+		END IF;
 		SELECT x.* INTO e FROM crm.event x WHERE x.id = m.event_id;
 		lines := lines || format('Event %s: %s of %s %s at %s, known at %s, from %s%s.', e.id, e.kind, e.object_kind, e.object_id,
 			e.at, e.known_at, e.source, COALESCE(' ' || e.source_id, ''));
@@ -1136,9 +1202,15 @@ BEGIN
 	FROM crm.integration i JOIN crm.integration_kind k ON k.kind = i.kind
 	WHERE crm.mode() = 'sandbox' AND k.channel IS NOT NULL AND i.enabled AND crm.sandbox_address(i.id) IS NULL;
 	RETURN QUERY
+	SELECT 'warning', 'rule ' || r.code, format('rule "%s" leaves the channel to the reader, but no enabled integration carries one', r.code),
+		'SELECT crm.add_integration(name, kind, url, settings, secret); or switch the rule off.', NULL::timestamptz
+	FROM crm.rule r
+	WHERE r.channel = 'auto' AND COALESCE(r.switched, r.enabled) AND r.broken IS NULL AND crm.guard() AND EXISTS (SELECT FROM crm.integration)
+		AND NOT EXISTS (SELECT FROM crm.template_carriers(r.template));
+	RETURN QUERY
 	SELECT 'warning', 'channel ' || c.channel, format('rules send by %s, but no enabled integration carries it', c.channel),
 		'SELECT crm.add_integration(name, kind, url, settings, secret); or switch the rules off.', NULL::timestamptz
-	FROM (SELECT DISTINCT r.channel FROM crm.rule r WHERE COALESCE(r.switched, r.enabled) AND r.broken IS NULL) c
+	FROM (SELECT DISTINCT r.channel FROM crm.rule r WHERE r.channel <> 'auto' AND COALESCE(r.switched, r.enabled) AND r.broken IS NULL) c
 	WHERE crm.guard() AND crm.channel_integration(c.channel) IS NULL AND EXISTS (SELECT FROM crm.integration);
 END
 $$;
