@@ -87,10 +87,9 @@ kill 'KILL', $pid if $pid;
 ok(wait_for(40, sub { $sql->("SELECT crm.integration_retry('rail')"); ($messages->() // 0) == 2 }), 'killed meanwhile: the arrival is told') or diag($sql->('SELECT failures, last_error FROM crm.integration_state'));
 
 # the same twice: a cursor that was lost reads all again
-$sql->("DELETE FROM crm.cursor WHERE name LIKE 'list:%'");
-$sql->("UPDATE crm.waybill SET last_oper = NULL");
 my $asked = () = $etran->requests('getInvoice');
-ok(wait_for(30, sub { my $now = () = $etran->requests('getInvoice'); return $now >= $asked + $id - 10 + 3 && $sql->('SELECT count(*) FROM crm.rail_fetch') eq '0' }), 'everything is read again');
+$sql->("BEGIN; UPDATE crm.waybill SET last_oper = NULL; DELETE FROM crm.cursor WHERE name LIKE 'list:%'; COMMIT");
+ok(wait_for(60, sub { my $now = () = $etran->requests('getInvoice'); return $now >= $asked + $id - 10 + 3 && $sql->('SELECT count(*) FROM crm.rail_fetch') eq '0' }), 'everything is read again');
 is($messages->(), '2', 'and nobody hears twice');
 is($sql->("SELECT count(*), max(n) FROM (SELECT count(*) AS n FROM crm.event WHERE kind = 'waybill.arrived' GROUP BY object_id) x"), '2|1', 'each arrival is one event');
 is($sql->('SELECT count(*) FROM crm.waybill_version'), $sql->('SELECT sum(version) FROM crm.waybill'), 'and no document is a version twice');
