@@ -338,7 +338,7 @@ BEGIN
 		SELECT t.*, l.passage_id AS leaving_id, l.left_at, l.left_error_s, l.left_gap,
 			coalesce(l.left_at, t.loaded_at) AS base_at,
 			coalesce((SELECT min(n.loaded_at) FROM crm.trip n
-				WHERE n.vehicle_id = t.vehicle_id AND n.state <> 'cancelled'
+				WHERE n.vehicle_id = t.vehicle_id AND n.id <> t.id AND n.state <> 'cancelled'
 					AND n.loaded_at > coalesce(l.left_at, t.loaded_at + interval '3 hours')), 'infinity') AS ends_at
 		FROM todo t LEFT JOIN leaving l ON l.id = t.id
 	), staying AS MATERIALIZED (

@@ -278,7 +278,7 @@ BEGIN
 				(SELECT y.at, y.error_s, y.means, y.id, y.passage_id FROM crm.checkin y
 				WHERE y.vehicle_id = t.vehicle_id AND y.at BETWEEN coalesce(t.departed_at, t.loaded_at) AND t.loaded_at + interval '10 days' AND y.cancelled_at IS NULL
 					AND y.means <> 'gps' AND (y.slot_id = s.id OR y.slot_id IS NULL AND y.place_id = t.destination_place_id)
-					AND y.at < coalesce((SELECT min(n.loaded_at) FROM crm.trip n WHERE n.vehicle_id = t.vehicle_id AND n.state <> 'cancelled'
+					AND y.at < coalesce((SELECT min(n.loaded_at) FROM crm.trip n WHERE n.vehicle_id = t.vehicle_id AND n.id <> t.id AND n.state <> 'cancelled'
 						AND n.loaded_at > coalesce(t.departed_at, t.loaded_at + interval '3 hours')), 'infinity') OFFSET 0)) k
 			ORDER BY k.at, k.error_s NULLS FIRST LIMIT 1) p
 	), side AS MATERIALIZED (
