@@ -1,6 +1,6 @@
 -- claims 69 and 70: a rule that leaves the channel to the reader goes by the one that he prefers and has, else by SMS,
 -- else by letter; to a place without internet by SMS first. One message a reader, each of a text of its channel.
-\set VERBOSITY default
+\set VERBOSITY terse
 \set SHOW_CONTEXT never
 \set ON_ERROR_ROLLBACK on
 \pset format unaligned
@@ -76,6 +76,8 @@ SELECT channel, encoding, segments, sender, subject FROM crm.message_body WHERE 
 SELECT split_part(crm.why((SELECT max(id) FROM crm.message_body WHERE channel = 'telegram')), E'\n', 3);
 -- why not: the reader without an address
 SELECT regexp_replace(crm.why_not((SELECT id FROM crm.event WHERE data ->> 'number' = 'A-1'), (SELECT id FROM crm.contact WHERE name = 'nothing')), 'contact \d+', 'contact N');
+-- how the texts of all channels would read, and what the SMS would take
+SELECT channel, body, encoding, units, parts FROM crm.template_preview('done', (SELECT id FROM crm.event WHERE data ->> 'number' = 'A-1'));
 -- the same cause again: once, though the reader prefers another channel by now
 INSERT INTO crm.event (kind, object_kind, object_id, company_id, data, source, source_id) VALUES ('thing.done', 'thing', 9001, :company, '{"number": "A-3"}', 'erp', 'x1');
 UPDATE crm.contact SET channel = 'email' WHERE name = 'chat';

@@ -164,7 +164,7 @@ CREATE OR REPLACE FUNCTION crm.rule_definition(rule crm.rule) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
 	SELECT to_jsonb($1) - ARRAY['id', 'version', 'switched', 'broken', 'shipped', 'shipped_hash', 'edited_at', 'author',
-		CASE WHEN $1.fallback IS NULL THEN 'fallback' ELSE 'id' END]
+		CASE WHEN $1.fallback IS NULL THEN 'fallback' ELSE 'id' END, CASE WHEN $1.digest IS NULL THEN 'digest' ELSE 'id' END]
 $$;
 COMMENT ON FUNCTION crm.rule_definition(crm.rule) IS 'What a rule says, without its switch and its history';
 
@@ -215,6 +215,11 @@ BEGIN
 	IF rule.channel NOT IN ('sms', 'email', 'telegram', 'auto') AND NOT EXISTS (SELECT FROM crm.integration_kind k WHERE k.channel = rule.channel) THEN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown channel: %s', rule.code, rule.channel),
 			HINT = 'Use sms, email, telegram, a channel that a kind of integration carries, or auto: the reader''s own.';
+	END IF;
+	IF rule.digest IS NOT NULL AND (rule.priority = 2 OR rule.quiet = 'urgent' OR rule.delay <> '0' OR rule.fallback IS NOT NULL
+		OR rule.throttle_count IS NOT NULL OR rule.event_kind LIKE 'message.%') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('rule "%s" cannot tell its facts in digests', rule.code),
+			HINT = 'A digest is for rules that are not urgent (priority 0 or 1, quiet respect), without delay, fallback and throttle, and not on message.*.';
 	END IF;
 	IF rule.sender IS NOT NULL THEN
 		PERFORM crm.sender_check(rule.channel, rule.sender);
@@ -515,7 +520,9 @@ BEGIN
 
 	-- Who carries it, under which name?  What is missing is said in words, and never stops the fact.
 	auto := r.channel = 'auto';
-	IF auto THEN
+	IF r.digest IS NOT NULL THEN
+		NULL;							-- asked when the digest is told
+	ELSIF auto THEN
 		SELECT array_agg(c.channel), array_agg(c.integration_id), array_agg(c.sender), array_agg(c.max_parts)
 		INTO open_channels, open_carriers, open_senders, open_parts FROM crm.template_carriers(r.template) c;
 		IF open_channels IS NULL THEN
@@ -579,6 +586,27 @@ BEGIN
 		BEGIN
 			IF r.throttle_count IS NOT NULL AND NOT counted_alone THEN
 				PERFORM crm.throttle_lock(r.id, r.audience, (SELECT array_agg(f.id) FROM fresh f WHERE one IS NULL OR f.id = one));
+			END IF;
+			IF r.digest IS NOT NULL THEN
+				WITH asked AS MATERIALIZED (
+					SELECT DISTINCT a.event_id, a.contact_id
+					FROM crm.audience_of(r.audience, (SELECT array_agg(f.id) FROM fresh f WHERE one IS NULL OR f.id = one)) a
+				), reader AS MATERIALIZED (
+					SELECT c.id FROM (SELECT DISTINCT a.contact_id FROM asked a) d
+					CROSS JOIN LATERAL (SELECT x.id FROM crm.contact x WHERE x.id = d.contact_id AND x.archived_at IS NULL OFFSET 0) c
+				)
+				INSERT INTO crm.digest_item (rule_id, object_kind, object_id, cause, contact_id, event_id, event_known_at, depth, due_at)
+				SELECT r.id, f.object_kind, f.object_id, CASE r.once WHEN 'object' THEN '' ELSE COALESCE(f.source || ':' || f.source_id, f.id::text) END,
+					a.contact_id, f.id, f.known_at, CASE WHEN f.cause_id IS NULL THEN 0 ELSE crm.event_depth(f.cause_id) END, crm.now() + r.digest
+				FROM fresh f JOIN asked a ON a.event_id = f.id
+				WHERE (a.contact_id IN (SELECT x.id FROM reader x)) IS TRUE
+					-- told already when the rule had no digest
+					AND NOT EXISTS (SELECT FROM crm.message_key k WHERE k.rule_id = r.id AND k.object_id = f.object_id AND k.contact_id = a.contact_id AND k.object_kind = f.object_kind
+						AND k.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(f.source || ':' || f.source_id, f.id::text) END OFFSET 0)
+				ORDER BY f.id
+				ON CONFLICT DO NOTHING;
+				PERFORM crm.wake();
+				CONTINUE;
 			END IF;
 			IF auto THEN
 				SELECT array_agg(f.id), array_agg(f.object_kind), array_agg(f.object_id) INTO events, kinds, objects
@@ -1006,9 +1034,12 @@ BEGIN
 		IF r.channel = 'auto' AND m.step IS NULL THEN
 			lines := lines || format('The rule leaves the channel to the reader and the place: it went by %s.', m.channel);
 		END IF;
+		lines := lines || crm.digest_words(m.id);
 		SELECT x.* INTO e FROM crm.event x WHERE x.id = m.event_id;
-		lines := lines || format('Event %s: %s of %s %s at %s, known at %s, from %s%s.', e.id, e.kind, e.object_kind, e.object_id,
-			e.at, e.known_at, e.source, COALESCE(' ' || e.source_id, ''));
+		IF FOUND THEN
+			lines := lines || format('Event %s: %s of %s %s at %s, known at %s, from %s%s.', e.id, e.kind, e.object_kind, e.object_id,
+				e.at, e.known_at, e.source, COALESCE(' ' || e.source_id, ''));
+		END IF;
 		FOR i IN 1 .. 8 LOOP
 			EXIT WHEN e.cause_id IS NULL;
 			SELECT x.* INTO e FROM crm.event x WHERE x.id = e.cause_id;
@@ -1082,8 +1113,20 @@ BEGIN
 				ELSE format('message %s is %s%s', m.id, m.state, COALESCE(': ' || m.last_error, '')) END
 				|| CASE WHEN m.sandbox THEN '; it was queued in the mode sandbox and goes to a test recipient' ELSE '' END;
 		ELSE
-			SELECT s.reason || ': ' || s.words INTO said FROM crm.message_skip s
-			WHERE s.event_id = e.id AND s.rule_id = r.id AND (s.contact_id = c.id OR s.contact_id IS NULL) ORDER BY s.id DESC LIMIT 1;
+			SELECT CASE WHEN i.ended_at IS NULL THEN format('it waits to be told with others, until %s or the reader''s morning', i.due_at)
+				WHEN i.words IS NOT NULL THEN 'left out of the digest: ' || i.words
+				ELSE format('message %s, a digest, tells it%s', i.message_id, COALESCE('; it is ' || (SELECT v.state FROM crm.message v WHERE v.id = i.message_id), '')) END
+			INTO said FROM crm.digest_item i WHERE i.event_id = e.id AND i.rule_id = r.id AND i.contact_id = c.id;
+			IF said IS NULL THEN
+				SELECT format('duplicate: event %s of the same is told in a digest (%s %s)', i.event_id, i.object_kind, i.object_id) INTO said
+				FROM crm.digest_item i
+				WHERE i.rule_id = r.id AND i.object_kind = e.object_kind AND i.object_id = e.object_id AND i.contact_id = c.id
+					AND i.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(e.source || ':' || e.source_id, e.id::text) END;
+			END IF;
+			IF said IS NULL THEN
+				SELECT s.reason || ': ' || s.words INTO said FROM crm.message_skip s
+				WHERE s.event_id = e.id AND s.rule_id = r.id AND (s.contact_id = c.id OR s.contact_id IS NULL) ORDER BY s.id DESC LIMIT 1;
+			END IF;
 			IF said IS NULL THEN
 				SELECT format('duplicate: message %s already told the same (%s %s)', k.message_id, k.object_kind, k.object_id) INTO said
 				FROM crm.message_key k
@@ -1277,6 +1320,8 @@ BEGIN
 							AND (r.of_rules IS NULL OR v.data ->> 'rule' = ANY (r.of_rules))
 							AND NOT EXISTS (SELECT FROM crm.message_said b WHERE b.event_id = v.id AND b.rule_id = r.id)
 							AND NOT EXISTS (SELECT FROM crm.message_skip s WHERE s.event_id = v.id AND s.rule_id = r.id)
+							AND NOT EXISTS (SELECT FROM crm.digest_item i WHERE i.rule_id = r.id AND i.object_kind = v.object_kind AND i.object_id = v.object_id
+								AND i.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(v.source || ':' || v.source_id, v.id::text) END)
 							AND NOT EXISTS (SELECT FROM crm.message_key k WHERE k.rule_id = r.id AND k.object_kind = v.object_kind AND k.object_id = v.object_id
 								AND k.cause = CASE r.once WHEN 'object' THEN '' ELSE COALESCE(v.source || ':' || v.source_id, v.id::text) END)
 						ORDER BY v.id DESC LIMIT 1000)
@@ -1338,16 +1383,16 @@ BEGIN
 	SELECT * INTO r FROM crm.rule x WHERE x.code = $1;
 	IF NOT FOUND THEN
 		INSERT INTO crm.rule AS x (code, event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind,
-			priority, delay, expires_after, throttle_count, throttle_interval, fallback, enabled, shipped, shipped_hash)
+			priority, delay, expires_after, throttle_count, throttle_interval, fallback, digest, enabled, shipped, shipped_hash)
 		VALUES (n.code, n.event_kind, n.of_rules, n.condition, n.audience, n.channel, n.integration, n.sender, n.template, n.truth, n.once, n.quiet, n.quiet_kind,
-			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.fallback, n.enabled, true, hash)
+			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.fallback, n.digest, n.enabled, true, hash)
 		RETURNING * INTO r;
 		INSERT INTO crm.rule_version (rule_id, version, definition) VALUES (r.id, 1, crm.rule_definition(r)) ON CONFLICT DO NOTHING;
 	ELSIF md5(crm.rule_definition(r)::text) = r.shipped_hash AND r.shipped_hash <> hash THEN
 		UPDATE crm.rule x SET (event_kind, of_rules, condition, audience, channel, integration, sender, template, truth, once, quiet, quiet_kind,
-			priority, delay, expires_after, throttle_count, throttle_interval, fallback, enabled, shipped_hash)
+			priority, delay, expires_after, throttle_count, throttle_interval, fallback, digest, enabled, shipped_hash)
 			= (n.event_kind, n.of_rules, n.condition, n.audience, n.channel, n.integration, n.sender, n.template, n.truth, n.once, n.quiet, n.quiet_kind,
-			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.fallback, n.enabled, hash)
+			n.priority, n.delay, n.expires_after, n.throttle_count, n.throttle_interval, n.fallback, n.digest, n.enabled, hash)
 		WHERE x.id = r.id;
 	END IF;
 END

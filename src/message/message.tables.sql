@@ -129,6 +129,7 @@ CREATE TABLE crm.rule
 	shipped_hash text,
 	edited_at timestamptz NOT NULL DEFAULT crm.now(),
 	fallback jsonb CHECK (jsonb_typeof(fallback) = 'array'),
+	digest interval CHECK (digest BETWEEN '1 minute' AND '7 days'),
 	CHECK ((throttle_count IS NULL) = (throttle_interval IS NULL))
 );
 COMMENT ON TABLE crm.rule IS 'What is said to whom when something happens: event, condition, audience, channel, template. Checked when saved; an edit keeps the old definition in crm.rule_version';
@@ -153,6 +154,7 @@ COMMENT ON COLUMN crm.rule.expires_after IS 'Not sent later than this after the 
 COMMENT ON COLUMN crm.rule.throttle_count IS 'At most so many messages of this rule to one contact in throttle_interval; NULL: no limit';
 COMMENT ON COLUMN crm.rule.throttle_interval IS 'Interval of throttle_count, business clock';
 COMMENT ON COLUMN crm.rule.fallback IS 'What happens when the message fails or is not delivered in time: an array of steps, tried in order, each an object with channel, template, upon (failed: it could not be sent or was reported as undelivered; not delivered: that, or no report of delivery came within after), after (interval since the first message might leave, at least a minute, each longer than the one before), integration, sender, if_uncertain (hold, the default: while it is not known whether the one before left, nothing follows; next: it follows all the same). At most 5; NULL: nothing follows';
+COMMENT ON COLUMN crm.rule.digest IS 'What a reader is told within so long, from the first fact on, goes as one message (crm.digest_item); NULL: each fact has its own. Not for urgent rules, nor with delay, fallback or throttle. Business clock';
 COMMENT ON COLUMN crm.rule.enabled IS 'On or off as written (or shipped)';
 COMMENT ON COLUMN crm.rule.switched IS 'The DBA''s switch: true or false wins over enabled, and no update of the product touches it; NULL: as enabled says';
 COMMENT ON COLUMN crm.rule.broken IS 'Why the rule cannot run (found at activation); NULL: it can';

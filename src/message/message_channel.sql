@@ -100,4 +100,17 @@ $$;
 COMMENT ON FUNCTION crm.reader_channels(text[], text, bigint[], text[], bigint[]) IS
 'For a rule that leaves the channel to the reader: by which of the channels given (crm.template_carriers) each reader of the audience gets each event. Of those for which he has a usable address the one that he prefers (crm.contact.channel), else sms, else email; where the place of the event''s object has no internet sms first, whatever he prefers. NULL: none. Contacts that were put away are left out. Claims 69 and 70';
 
+CREATE OR REPLACE FUNCTION crm.contact_channel(contact_id bigint, channels text[], offline boolean) RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT u.way
+	FROM crm.contact c
+	CROSS JOIN LATERAL unnest(CASE WHEN $3 THEN ARRAY['sms', c.channel, 'email'] ELSE ARRAY[c.channel, 'sms', 'email'] END) WITH ORDINALITY AS u(way, n)
+	WHERE c.id = $1 AND u.way = ANY ($2)
+		AND EXISTS (SELECT FROM crm.contact_point x WHERE x.contact_id = c.id AND x.state <> 'invalid'
+			AND CASE u.way WHEN 'sms' THEN x.kind = 'phone' AND x.is_mobile ELSE x.kind = u.way END)
+	ORDER BY u.n LIMIT 1
+$$;
+COMMENT ON FUNCTION crm.contact_channel(bigint, text[], boolean) IS 'As crm.reader_channels for one reader; offline: the place has no internet. NULL: none of the channels reaches him';
+
 SELECT crm.register_undumped('crm.place_finder', 'rows of code, registered by every install');
