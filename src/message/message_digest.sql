@@ -54,7 +54,6 @@ DECLARE
 	encoding text;
 	segments integer;
 	max_parts integer;
-	left_out bigint[] := '{}';
 	channel text;
 	sender text;
 	defaults jsonb;
@@ -89,25 +88,21 @@ BEGIN
 	END IF;
 
 	-- Leave out what is too late or no longer true.
-	WITH gone AS (
-		UPDATE crm.digest_item i SET ended_at = moment, words = 'expired: too late by the rule'
-		WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND i.event_id = ANY (mine) AND i.event_known_at + r.expires_after <= moment
-		RETURNING i.event_id)
-	SELECT COALESCE(array_agg(g.event_id), '{}') INTO left_out FROM gone g;
+	message := crm.next_message_id();
+	UPDATE crm.digest_item i SET ended_at = moment, message_id = message, words = 'expired: too late by the rule'
+	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(mine) AS m(id))) IS TRUE AND i.event_known_at + r.expires_after <= moment;
 	IF r.truth IS NOT NULL THEN
-		WITH gone AS (
-			UPDATE crm.digest_item i SET ended_at = moment, words = 'not true any more: ' || r.truth
-			WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND i.event_id = ANY (mine)
-				AND (SELECT crm.expression_holds(r.truth, e) FROM crm.event e WHERE e.id = i.event_id AND e.known_at = i.event_known_at) IS NOT TRUE
-			RETURNING i.event_id)
-		SELECT left_out || COALESCE(array_agg(g.event_id), '{}') INTO left_out FROM gone g;
+		UPDATE crm.digest_item i SET ended_at = moment, message_id = message, words = 'not true any more: ' || r.truth
+		WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(mine) AS m(id))) IS TRUE
+			AND (SELECT crm.expression_holds(r.truth, e) FROM crm.event e WHERE e.id = i.event_id AND e.known_at = i.event_known_at) IS NOT TRUE;
 	END IF;
 	SELECT array_agg(i.event_id ORDER BY i.event_id), count(*), min(i.at) AS from_at, max(i.depth) AS depth,
 		array_agg(i.object_kind ORDER BY i.event_id) AS kinds, array_agg(i.object_id ORDER BY i.event_id) AS objects
-	INTO part FROM crm.digest_item i WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND i.event_id = ANY (mine);
+	INTO part FROM crm.digest_item i WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(mine) AS m(id))) IS TRUE;
 	kept := part.array_agg;
 	amount := part.count;
 	IF amount = 0 THEN
+		UPDATE crm.digest_item i SET message_id = NULL WHERE i.message_id = message;
 		RETURN NULL;
 	END IF;
 
@@ -165,15 +160,14 @@ BEGIN
 		PERFORM crm.digest_end($1, $2, 'too long', format('the text takes more than %s parts', max_parts));
 		RETURN NULL;
 	END IF;
-	INSERT INTO crm.message_body AS b (integration_id, lane, channel, recipient, sender, subject, body, language, encoding, segments,
+	INSERT INTO crm.message_body (id, integration_id, lane, channel, recipient, sender, subject, body, language, encoding, segments,
 		rule_id, rule_version, template_id, template_version, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
 		expires_at, depth, sandbox, bytes)
-	VALUES (carrier.id, r.priority, channel, p.value, sender, CASE channel WHEN 'email' THEN rtrim(words.head, ':') END, body, t.language, encoding, segments,
+	VALUES (message, carrier.id, r.priority, channel, p.value, sender, CASE channel WHEN 'email' THEN rtrim(words.head, ':') END, body, t.language, encoding, segments,
 		r.id, r.version, t.id, t.version, c.company_id, $2, p.id, c.zone, r.quiet_kind, hours.until_at,
-		moment + r.expires_after, part.depth, crm.mode() = 'sandbox', octet_length(body) + CASE channel WHEN 'email' THEN octet_length(words.head) - 1 ELSE 0 END)
-	RETURNING b.id INTO message;
+		moment + r.expires_after, part.depth, crm.mode() = 'sandbox', octet_length(body) + CASE channel WHEN 'email' THEN octet_length(words.head) - 1 ELSE 0 END);
 	UPDATE crm.digest_item i SET ended_at = moment, message_id = message
-	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.event_id = ANY (kept || left_out);
+	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(kept) AS m(id))) IS TRUE;
 	RETURN message;
 END
 $$;
