@@ -45,7 +45,6 @@ INSERT INTO crm.rule (code, event_kind, audience, channel, template, integration
 \set VERBOSITY terse
 UPDATE crm.contact SET channel = 'auto' WHERE name = 'any';
 INSERT INTO crm.template (code, channel, language, body) VALUES ('done', 'auto', 'ru', 'x');
-\set VERBOSITY default
 INSERT INTO crm.rule (code, event_kind, audience, channel, template) VALUES ('done', 'thing.done', 'company_contacts', 'auto', 'done') RETURNING version, broken;
 -- each text of it is checked against the event, and the one for SMS stays while the rule is there
 INSERT INTO crm.template (code, channel, language, body) VALUES ('done', 'telegram', 'en', 'chat {{weight}}');

@@ -88,11 +88,10 @@ BEGIN
 	END IF;
 
 	-- Leave out what is too late or no longer true.
-	message := crm.next_message_id();
-	UPDATE crm.digest_item i SET ended_at = moment, message_id = message, words = 'expired: too late by the rule'
+	UPDATE crm.digest_item i SET ended_at = moment, words = 'expired: too late by the rule'
 	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(mine) AS m(id))) IS TRUE AND i.event_known_at + r.expires_after <= moment;
 	IF r.truth IS NOT NULL THEN
-		UPDATE crm.digest_item i SET ended_at = moment, message_id = message, words = 'not true any more: ' || r.truth
+		UPDATE crm.digest_item i SET ended_at = moment, words = 'not true any more: ' || r.truth
 		WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(mine) AS m(id))) IS TRUE
 			AND (SELECT crm.expression_holds(r.truth, e) FROM crm.event e WHERE e.id = i.event_id AND e.known_at = i.event_known_at) IS NOT TRUE;
 	END IF;
@@ -102,7 +101,6 @@ BEGIN
 	kept := part.array_agg;
 	amount := part.count;
 	IF amount = 0 THEN
-		UPDATE crm.digest_item i SET message_id = NULL WHERE i.message_id = message;
 		RETURN NULL;
 	END IF;
 
@@ -160,6 +158,7 @@ BEGIN
 		PERFORM crm.digest_end($1, $2, 'too long', format('the text takes more than %s parts', max_parts));
 		RETURN NULL;
 	END IF;
+	message := crm.next_message_id();
 	INSERT INTO crm.message_body (id, integration_id, lane, channel, recipient, sender, subject, body, language, encoding, segments,
 		rule_id, rule_version, template_id, template_version, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
 		expires_at, depth, sandbox, bytes)
@@ -168,6 +167,9 @@ BEGIN
 		moment + r.expires_after, part.depth, crm.mode() = 'sandbox', octet_length(body) + CASE channel WHEN 'email' THEN octet_length(words.head) - 1 ELSE 0 END);
 	UPDATE crm.digest_item i SET ended_at = moment, message_id = message
 	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(kept) AS m(id))) IS TRUE;
+	-- what was left out belongs to the message that left it out
+	UPDATE crm.digest_item i SET message_id = message
+	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at = moment AND i.message_id IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(mine) AS m(id))) IS TRUE;
 	RETURN message;
 END
 $$;
