@@ -42,7 +42,6 @@ INSERT INTO crm.rule (code, event_kind, audience, channel, template) VALUES ('do
 INSERT INTO crm.template (code, channel, language, body) VALUES ('done', 'sms', 'ru', 'sms {{number}}'), ('done', 'telegram', 'ru', 'chat {{number}}');
 INSERT INTO crm.rule (code, event_kind, audience, channel, template, sender) VALUES ('done', 'thing.done', 'company_contacts', 'auto', 'done', 'CEMENT');
 INSERT INTO crm.rule (code, event_kind, audience, channel, template, integration) VALUES ('done', 'thing.done', 'company_contacts', 'auto', 'done', 'gate');
-\set VERBOSITY terse
 UPDATE crm.contact SET channel = 'auto' WHERE name = 'any';
 INSERT INTO crm.template (code, channel, language, body) VALUES ('done', 'auto', 'ru', 'x');
 INSERT INTO crm.rule (code, event_kind, audience, channel, template) VALUES ('done', 'thing.done', 'company_contacts', 'auto', 'done') RETURNING version, broken;
