@@ -116,7 +116,9 @@ COMMENT ON FUNCTION crm.rail_time(text, text) IS 'A time as the railway and its 
 CREATE OR REPLACE FUNCTION crm.rail_number(words text) RETURNS numeric
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
-	SELECT CASE WHEN translate($1, E' \u00a0\u202f\t', '') ~ '^-?[0-9]{1,12}([.,][0-9]{1,6})?$' THEN translate($1, E', \u00a0\u202f\t', '.')::numeric END;
+	SELECT CASE WHEN n.digits ~ '^-?[0-9]{1,12}([.,][0-9]{1,6})?$' THEN translate(n.digits, ',', '.')::numeric END
+	-- blanks of the kinds that sheets write between thousands
+	FROM (SELECT translate($1, E' \t' || chr(160) || chr(8239), '') AS digits) AS n;
 END;
 COMMENT ON FUNCTION crm.rail_number(text) IS 'A number with point or comma and blanks of any kind between thousands; NULL for all else. Never an error';
 
