@@ -827,14 +827,18 @@ ask_wait(void)
 }
 
 /*
- * The same, but while much waits to be sent it is asked now and then only.
+ * The same, but while much waits to be sent it is asked now and then only.  One
+ * that has passed was for what this claim asks: kept, it would have integrations
+ * asked again and again.
  */
 static int
 ask_wait_soon(void)
 {
-	if (waiting == 0 || crm_worker_ms() >= wait_asked_at + ASK_LOADED_MS)
+	int64		now = crm_worker_ms();
+
+	if (waiting == 0 || now >= wait_asked_at + ASK_LOADED_MS || now >= wait_until)
 		return ask_wait();
-	return (int) Max(0, wait_until - crm_worker_ms());
+	return (int) (wait_until - now);
 }
 
 /* ---- the mode ------------------------------------------------------------- */
