@@ -216,7 +216,11 @@ BEGIN
 		IF d ? 'balance' THEN
 			RETURN;
 		END IF;
-		capacity := least(capacity, 1); -- nothing else tells whether it takes us again
+		-- nothing else tells whether it takes us again; one at a time, however often we are called
+		capacity := least(capacity, 1 - (SELECT s.outstanding FROM crm.integration_state AS s WHERE s.integration_id = $1));
+		IF capacity < 1 THEN
+			RETURN;
+		END IF;
 	END IF;
 	IF d ? 'status' AND capacity > used AND crm.account_stopped($1) IS NULL THEN
 		by_theirs := 'provider_id' = ANY (crm.template_variables(concat_ws(' ', d #>> '{status,url}', d #>> '{status,body}')));
