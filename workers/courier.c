@@ -1045,6 +1045,7 @@ settle(int64 now)
 			bytes += t->head.length + t->reply.length;
 		}
 	}
+	next_settle %= Max(lane_count, 1);
 	if (count > 0)
 	{
 		if (lanes_in == 1)
