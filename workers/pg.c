@@ -504,39 +504,14 @@ pg_prepare(CrmTransfer *t, CURL *easy)
 
 /* ---- sessions ---------------------------------------------------------------- */
 
+/* the server gives a query up by the time-out of its session: another one, another session */
 static char *
 make_key(const CrmTransfer *t, size_t *length)
 {
 	char		limit[16];
-	const char *parts[] = {t->url, t->username, t->password, limit};
-	size_t		size = 0;
-	char	   *key;
-	char	   *at;
 
 	snprintf(limit, sizeof(limit), "%d", t->timeout_ms);
-	for (int i = 0; i < lengthof(parts); i++)
-		size += 2 + (parts[i] ? strlen(parts[i]) : 0);
-	at = key = malloc(size);
-	for (int i = 0; at != NULL && i < lengthof(parts); i++)
-	{
-		size_t		part = parts[i] ? strlen(parts[i]) : 0;
-
-		*at++ = parts[i] ? '+' : '-';
-		if (part > 0)
-			memcpy(at, parts[i], part);
-		at += part;
-		*at++ = '\0';
-	}
-	*length = size;
-	return key;
-}
-
-static void
-free_key(char *key, size_t length)
-{
-	if (key != NULL)
-		explicit_bzero(key, length);
-	free(key);
+	return crm_session_key(t, limit, length);
 }
 
 /*
@@ -574,7 +549,7 @@ close_session(PgSession *s)
 	enter(&guard, s->lane);
 	PQfinish(s->conn);
 	leave(&guard);
-	free_key(s->key, s->key_length);
+	crm_session_key_free(s->key, s->key_length);
 	free(s);
 }
 
@@ -1327,7 +1302,7 @@ pg_resume(CrmTransfer *t)
 			s->key_length == length && memcmp(s->key, key, length) == 0)
 			found = s;
 	}
-	free_key(key, length);
+	crm_session_key_free(key, length);
 	if (found == NULL)
 		return false;
 	idle_count--;

@@ -346,3 +346,40 @@ crm_transfer_free(CrmTransfer *transfer)
 	idle_transfers = transfer;
 	idle_transfer_count++;
 }
+
+/*
+ * What a kept session belongs to: address, login, and what else the transport
+ * tells by.  NULL: out of memory.
+ */
+char *
+crm_session_key(const CrmTransfer *t, const char *more, size_t *length)
+{
+	const char *parts[] = {t->url, t->username, t->password, more};
+	size_t		size = 0;
+	char	   *key;
+	char	   *at;
+
+	for (int i = 0; i < lengthof(parts); i++)
+		size += 2 + (parts[i] ? strlen(parts[i]) : 0);
+	at = key = malloc(size);
+	for (int i = 0; at != NULL && i < lengthof(parts); i++)
+	{
+		size_t		part = parts[i] ? strlen(parts[i]) : 0;
+
+		*at++ = parts[i] ? '+' : '-';
+		if (part > 0)
+			memcpy(at, parts[i], part);
+		at += part;
+		*at++ = '\0';
+	}
+	*length = size;
+	return key;
+}
+
+void
+crm_session_key_free(char *key, size_t length)
+{
+	if (key != NULL)
+		explicit_bzero(key, length);	/* it holds a password */
+	free(key);
+}

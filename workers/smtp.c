@@ -262,39 +262,6 @@ smtp_finish(CrmTransfer *transfer, CURL *easy, CURLcode code)
 
 /* ---- sessions ------------------------------------------------------------- */
 
-static char *
-make_key(const CrmTransfer *t, size_t *length)
-{
-	const char *parts[] = {t->url, t->username, t->password};
-	size_t		size = 0;
-	char	   *key;
-	char	   *at;
-
-	for (int i = 0; i < lengthof(parts); i++)
-		size += 2 + (parts[i] ? strlen(parts[i]) : 0);
-	at = key = malloc(size);
-	for (int i = 0; at != NULL && i < lengthof(parts); i++)
-	{
-		size_t		part = parts[i] ? strlen(parts[i]) : 0;
-
-		*at++ = parts[i] ? '+' : '-';
-		if (part > 0)
-			memcpy(at, parts[i], part);
-		at += part;
-		*at++ = '\0';
-	}
-	*length = size;
-	return key;
-}
-
-static void
-free_key(char *key, size_t length)
-{
-	if (key != NULL)
-		explicit_bzero(key, length);
-	free(key);
-}
-
 static void
 close_session(SmtpSession *s)
 {
@@ -302,7 +269,7 @@ close_session(SmtpSession *s)
 		idle_count--;
 	dlist_delete(&s->node);
 	crm_transfer_leave(s->handle);
-	free_key(s->key, s->key_length);
+	crm_session_key_free(s->key, s->key_length);
 	free(s);
 }
 
@@ -460,7 +427,7 @@ smtp_connected(CrmTransfer *t, CrmHandle *handle)
 
 	curl_easy_getinfo(handle->easy, CURLINFO_ACTIVESOCKET, &fd);
 	if (s != NULL)
-		s->key = make_key(t, &s->key_length);
+		s->key = crm_session_key(t, NULL, &s->key_length);
 	if (s == NULL || s->key == NULL || fd == CURL_SOCKET_BAD)
 	{
 		crm_transfer_fail(t, "broken: the session could not be kept");
@@ -491,7 +458,7 @@ smtp_resume(CrmTransfer *t)
 
 	if (idle_count == 0)
 		return false;
-	if (!open_envelope(t) || (key = make_key(t, &length)) == NULL)
+	if (!open_envelope(t) || (key = crm_session_key(t, NULL, &length)) == NULL)
 		return false;
 	dlist_foreach(iter, &sessions)
 	{
@@ -502,7 +469,7 @@ smtp_resume(CrmTransfer *t)
 			s->key_length == length && memcmp(s->key, key, length) == 0)
 			found = s;
 	}
-	free_key(key, length);
+	crm_session_key_free(key, length);
 	if (found == NULL)
 		return false;
 	idle_count--;

@@ -245,6 +245,8 @@ extern CrmTransfer *crm_transfer_new(CrmLane *lane, const CrmRequest *request);
 extern void crm_transfer_free(CrmTransfer *transfer);
 extern size_t crm_transfer_bytes(void);
 extern bool crm_buffer_append(CrmBuffer *buffer, const char *data, size_t length, size_t limit);
+extern char *crm_session_key(const CrmTransfer *transfer, const char *more, size_t *length);
+extern void crm_session_key_free(char *key, size_t length);
 
 /* easy.c */
 extern CrmHandle *crm_easy_new(const CrmCarrier *carrier);
