@@ -72,7 +72,7 @@ CREATE TRIGGER trip_proves_changed AFTER UPDATE ON crm.trip
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.trip_proves();
 COMMENT ON TRIGGER trip_proves_changed ON crm.trip IS 'A trip loaded again, or cancelled';
 CREATE TRIGGER trip_order_proves AFTER INSERT ON crm.trip_order
-	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.trip_order_proves();
+	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.trip_proves();
 COMMENT ON TRIGGER trip_order_proves ON crm.trip_order IS 'The windows of a trip''s orders';
 CREATE TRIGGER trip_fact_proves AFTER INSERT ON crm.trip_fact
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.trip_proves();

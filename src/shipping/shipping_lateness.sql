@@ -423,6 +423,8 @@ BEGIN
 	END IF;
 	IF TG_TABLE_NAME = 'trip_fact' THEN
 		SELECT array_agg(DISTINCT f.trip_id) INTO ids FROM fresh f WHERE f.state IN ('departed', 'arrived');
+	ELSIF TG_TABLE_NAME = 'trip_order' THEN
+		SELECT array_agg(DISTINCT f.trip_id) INTO ids FROM fresh f;
 	ELSIF TG_OP = 'INSERT' THEN
 		SELECT array_agg(f.id) INTO ids FROM fresh f;
 	ELSE
@@ -435,23 +437,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.trip_proves() IS 'Trigger of crm.trip, crm.trip_order and crm.trip_fact: new trips, departures, arrivals and storno bear on lateness. Asleep until crm.activate()';
-
-CREATE OR REPLACE FUNCTION crm.trip_order_proves() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	ids bigint[];
-BEGIN
-	IF NOT crm.guard() THEN
-		RETURN NULL;
-	END IF;
-	SELECT array_agg(DISTINCT f.trip_id) INTO ids FROM fresh f;
-	IF ids IS NOT NULL THEN
-		PERFORM crm.lateness_recompute(ids);
-	END IF;
-	RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION crm.trip_order_proves() IS 'Trigger of crm.trip_order: the windows of a trip''s orders bear on its lateness. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.queue_written() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
