@@ -162,6 +162,7 @@ $node->reload;
 my $real = 'postgresql://127.0.0.1:' . $node->port . '/plant';
 my @reader = (username => 'reader');
 $case->($real, qr/^200 sent=1 bytes=\d+ $/, 'rows', @reader, body => 'SELECT a, b FROM public.t ORDER BY a');
+$check->();	# before the case below writes a row
 $case->($real, qr/^400 sent=1 bytes=0 sql: 25006 the query would write/, 'a connection reads only', @reader, body => 'INSERT INTO public.t VALUES (3)');
 $case->($real, qr/^200 sent=1 bytes=\d+ $/, 'unless it may write', @reader, body => 'INSERT INTO public.t VALUES (3)', settings => '{"read_only": false}');
 $case->($real, qr/^400 sent=1 bytes=0 sql: 42P01 there is no such table/, 'no such table', @reader, body => 'SELECT 1 FROM public.nothing');
