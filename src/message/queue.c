@@ -298,7 +298,10 @@ crm_message_queue_pick(PG_FUNCTION_ARGS)
 	bool		moved = false;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "crm.queue_pick() must return a row");
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("function crm.queue_pick() called in a context that does not accept its row type"),
+				 errhint("Call it as the extension declares it: SELECT * FROM crm.queue_pick().")));
 	capacity = Max(0, Min(capacity, 10000));
 
 	begin_change();
@@ -421,7 +424,10 @@ crm_message_queue_settled(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {false, false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "crm.queue_settled() must return a row");
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("function crm.queue_settled() called in a context that does not accept its row type"),
+				 errhint("Call it as the extension declares it: SELECT * FROM crm.queue_settled().")));
 
 	begin_change();
 	SPI_connect();
@@ -469,7 +475,10 @@ crm_message_queue_retry_from(PG_FUNCTION_ARGS)
 	Queue	   *queue = NULL;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "crm.queue_retry_from() must return a row");
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("function crm.queue_retry_from() called in a context that does not accept its row type"),
+				 errhint("Call it as the extension declares it: SELECT * FROM crm.queue_retry_from().")));
 	if (queues != NULL && !stale)
 		queue = hash_search(queues, &integration, HASH_FIND, NULL);
 	values[0] = Int64GetDatum(queue != NULL && queue->loaded ? queue->retry_ms : -1);

@@ -117,7 +117,10 @@ crm_shipping_rail_tree(PG_FUNCTION_ARGS)
 	int			removed;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("function crm.rail_tree() called in a context that does not accept its row type"),
+				 errhint("Call it as the extension declares it: SELECT * FROM crm.rail_tree().")));
 	document = as_utf8(bytes, &length);
 	document = clean(document, length, &length, &removed);
 	root = read_document(document, length);

@@ -84,7 +84,10 @@ crm_shipping_trip_approach(PG_FUNCTION_ARGS)
 	bool		nulls[6] = {true, true, true, true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "crm.trip_approach() has no row type");
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("function crm.trip_approach() called in a context that does not accept its row type"),
+				 errhint("Call it as the extension declares it: SELECT * FROM crm.trip_approach().")));
 	desc = BlessTupleDesc(desc);
 
 	for (int i = 0; i <= 6; i++)
