@@ -22,7 +22,7 @@ INSERT INTO crm.contact_point (contact_id, kind, value) VALUES (:ivan, 'phone', 
 INSERT INTO crm.template (code, channel, language, subject, body) VALUES ('done', 'sms', 'ru', NULL, 'Дело {{number}}'), ('done', 'email', 'en', 'Done', E'Thing {{number}}\ndone');
 -- refused: urgent, and what has a digest no meaning with
 INSERT INTO crm.rule (code, event_kind, audience, channel, template, digest, priority) VALUES ('many', 'thing.done', 'company_contacts', 'auto', 'done', '1 hour', 2);
-INSERT INTO crm.rule (code, event_kind, audience, channel, template, digest, quiet) VALUES ('many', 'thing.done', 'company_contacts', 'auto', 'done', '1 hour', 'urgent');
+INSERT INTO crm.rule (code, event_kind, audience, channel, template, digest, delay) VALUES ('many', 'thing.done', 'company_contacts', 'auto', 'done', '1 hour', '1 minute');
 INSERT INTO crm.rule (code, event_kind, audience, channel, template, digest) VALUES ('many', 'thing.done', 'company_contacts', 'auto', 'done', '1 second');
 INSERT INTO crm.rule (code, event_kind, audience, channel, template, digest, truth) VALUES ('many', 'thing.done', 'company_contacts', 'auto', 'done', '1 hour',
 	'crm.now() < ''2026-11-24 09:50Z'' OR object_id <> 3') RETURNING version, broken;

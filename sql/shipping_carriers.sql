@@ -73,5 +73,5 @@ SELECT pg_temp.at('2026-11-24 07:10Z');
 SELECT crm.request_carriers(902, ARRAY[904], 5) > 0;
 SELECT pg_temp.leave();
 SELECT code, language, regexp_replace(p.body, 'http\S+', 'LINK'), p.encoding, p.parts FROM (VALUES ('carrier_request.asked'), ('carrier_request.expired')) k(code), unnest(ARRAY['ru', 'en']) language,
-	LATERAL crm.template_preview(code, (SELECT max(id) FROM crm.event e WHERE e.kind = k.code), language) p;
+	LATERAL crm.template_preview(code, (SELECT max(id) FROM crm.event e WHERE e.kind = k.code), language) p WHERE p.channel = 'sms';
 ROLLBACK;

@@ -88,7 +88,7 @@ SELECT (crm.claim_verify(id)).* FROM pg_temp.claims;
 -- the minutes of the whole lateness: the claim is taken back, and not made again by itself where people took it back
 INSERT INTO crm.queue_interval (place_id, vehicle_id, from_at, to_at, source_id) VALUES (901, 902, '2026-05-05 07:34Z', '2026-05-05 07:50Z', 'q2');
 SELECT v, penalty, state FROM pg_temp.claims WHERE side = 'loading';
--- facts that would raise it do not
+-- what had lowered it is taken back: it is as it was claimed first
 UPDATE crm.queue_interval SET cancelled_at = crm.now() WHERE source_id = 'q1';
 SELECT v, made, penalty, state FROM pg_temp.claims WHERE side = 'loading';
 SELECT l.what, l.state, l.penalty_before, l.penalty, l.reason FROM crm.claim_log l JOIN pg_temp.claims c ON c.id = l.claim_id WHERE c.v = 1 AND c.side = 'loading' ORDER BY l.id;

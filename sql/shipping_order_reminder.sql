@@ -54,5 +54,5 @@ SELECT pg_temp.at('2027-01-13 07:00Z');
 UPDATE crm.rule SET switched = NULL WHERE code = 'order.reminder';
 SELECT pg_temp.at('2027-01-14 07:00Z');
 SELECT language, p.body, p.encoding, p.parts FROM unnest(ARRAY['ru', 'en']) language,
-	LATERAL crm.template_preview('order.reminder', (SELECT max(id) FROM crm.event WHERE kind = 'order.reminder'), language) p;
+	LATERAL crm.template_preview('order.reminder', (SELECT max(id) FROM crm.event WHERE kind = 'order.reminder'), language) p WHERE p.channel = 'sms';
 ROLLBACK;

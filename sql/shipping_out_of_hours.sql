@@ -63,5 +63,5 @@ SELECT severity, message FROM crm.duty_health();
 UPDATE crm.employee SET dismissed_at = crm.now() WHERE id = 903;
 SELECT pg_temp.order('N-7', 901, '2026-12-03 19:00Z');
 SELECT code, language, p.body, p.encoding, p.parts FROM (VALUES ('order.out_of_hours', 'order.created'), ('lead.out_of_hours', 'lead.created')) k(code, kind), unnest(ARRAY['ru', 'en']) language,
-	LATERAL crm.template_preview(code, (SELECT max(id) FROM crm.event e WHERE e.kind = k.kind), language) p;
+	LATERAL crm.template_preview(code, (SELECT max(id) FROM crm.event e WHERE e.kind = k.kind), language) p WHERE p.channel = 'sms';
 ROLLBACK;

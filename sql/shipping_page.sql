@@ -43,7 +43,7 @@ SELECT substring(pg_temp.ask(:'url', pg_temp.part('text', 'A jam') || pg_temp.pa
 SELECT substring(pg_temp.ask(:'url', repeat('x', 10747905)) FROM '^...');
 SELECT substring(pg_temp.ask(:'url', NULL, '\x00ff0d0a') FROM 'role="alert">([^<]*)');
 SELECT count(*) FROM crm.explanation;
-SELECT used FROM crm.link WHERE company_id = 902;
+SELECT max(used) FROM crm.link WHERE company_id = 902;
 -- taken, with files; a second click is the same one
 SELECT pg_temp.part('once', 'o1') || pg_temp.part('text', E'A jam on <the> road\nand "snow"') || pg_temp.part('file', '%PDF', '../акт №1.pdf') || pg_temp.part('file', '', '') || pg_temp.part('file', 'jpg', 'b.jpg', 'strange') || '--x--' AS body \gset
 SELECT pg_temp.ask(:'url', :'body') AS first \gset
@@ -51,7 +51,7 @@ SELECT :'first';
 SELECT :'first' = pg_temp.ask(:'url', :'body');
 SELECT e.claim_id = :claim, e.text_, e.by <> '' FROM crm.explanation e;
 SELECT f.name, f.media_type, convert_from(f.content, 'UTF8') FROM crm.explanation_file f ORDER BY f.id;
-SELECT used FROM crm.link WHERE company_id = 902;
+SELECT max(used) FROM crm.link WHERE company_id = 902;
 SELECT substring(pg_temp.ask(:'url') FROM '<h2>Your explanation.*');
 -- too late, and decided
 SELECT crm.set_now('2026-05-11 09:00Z', 0) IS NOT NULL;

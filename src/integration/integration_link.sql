@@ -134,6 +134,39 @@ END
 $$;
 COMMENT ON FUNCTION crm.keep_link(text, text, bigint, timestamptz, bigint) IS 'The one link of a purpose about an object: the first call makes it, as crm.make_link does, for any number of uses, and later ones give the same address until it has expired or was closed. A restore brings no tokens: then a new one is made, and the old one works on. NULL and errors as crm.make_link.';
 
+CREATE OR REPLACE FUNCTION crm.keep_links(purpose text, object_kind text, object_ids bigint[], expires_at timestamptz[], company_ids bigint[]) RETURNS TABLE (object_id bigint, url text)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off ROWS 10 AS $$
+#variable_conflict use_column
+DECLARE
+	base text;
+	now_ constant timestamptz := crm.now();
+BEGIN
+	IF coalesce(cardinality($3), 0) = 0 THEN
+		RETURN;
+	END IF;
+	base := crm.link_base();
+	RETURN QUERY
+	WITH wanted AS MATERIALIZED (
+		SELECT u.id, u.expires, u.company, k.token AS there, crm.link_token() AS fresh
+		FROM unnest($3, $4, $5) AS u(id, expires, company)
+		LEFT JOIN LATERAL (SELECT y.token FROM crm.link l JOIN crm.link_kept y ON y.link_id = l.id
+			WHERE l.object_kind = $2 AND l.object_id = u.id AND l.purpose = $1 AND l.closed_at IS NULL AND (l.expires_at IS NULL OR l.expires_at > now_)
+			ORDER BY l.id DESC LIMIT 1) k ON true
+		WHERE u.id IS NOT NULL AND (u.expires IS NULL OR u.expires > now_)
+	), made AS (
+		INSERT INTO crm.link (purpose, token_hash, object_kind, object_id, expires_at, company_id, closed_at, closed_reason)
+		SELECT $1, sha256(convert_to(w.fresh, 'UTF8')), $2, w.id, w.expires, w.company,
+			CASE WHEN base IS NULL THEN now_ END, CASE WHEN base IS NULL THEN 'no address' END
+		FROM wanted w WHERE w.there IS NULL
+		RETURNING id, object_id
+	), kept AS (
+		INSERT INTO crm.link_kept (link_id, token) SELECT m.id, w.fresh FROM made m JOIN wanted w ON w.id = m.object_id WHERE base IS NOT NULL
+	)
+	SELECT w.id, base || '/l/' || $1 || '/' || coalesce(w.there, w.fresh) FROM wanted w WHERE base IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.keep_links(text, text, bigint[], timestamptz[], bigint[]) IS 'As crm.keep_link for a set of different objects, an element each: end and company of the link; one whose end is over gets none. For code that writes a fact of each object itself, once: it takes no lock, so two that ask for one object at the same moment get two links, both good. No rows where crm.link_base() has no address; crm.health says so.';
+
 CREATE OR REPLACE FUNCTION crm.close_links(purpose text, object_kind text, object_id bigint, reason text) RETURNS integer
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -272,7 +305,8 @@ DECLARE
 BEGIN
 	IF base IS NULL THEN
 		RETURN QUERY
-			SELECT 'error', 'links', format('%s links of the last week had no address to begin with and were left out of their messages.', count(*)),
+			-- a message tells its news without the track of a vehicle; an answer cannot be given without a link
+			SELECT CASE WHEN bool_and(l.purpose = 'track') THEN 'notice' ELSE 'error' END, 'links', format('%s links of the last week had no address to begin with and were left out of their messages.', count(*)),
 				format('ALTER DATABASE %I SET crm.public_url = ''https://crm.example.com''; and SELECT crm.listen(18080); behind it.', current_database()), min(l.created_at)
 			FROM crm.link l
 			WHERE l.created_at > crm.now() - interval '7 days' AND l.closed_reason = 'no address'

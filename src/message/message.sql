@@ -216,10 +216,10 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('rule "%s" names an unknown channel: %s', rule.code, rule.channel),
 			HINT = 'Use sms, email, telegram, a channel that a kind of integration carries, or auto: the reader''s own.';
 	END IF;
-	IF rule.digest IS NOT NULL AND (rule.priority = 2 OR rule.quiet = 'urgent' OR rule.delay <> '0' OR rule.fallback IS NOT NULL
+	IF rule.digest IS NOT NULL AND (rule.priority = 2 OR rule.delay <> '0' OR rule.fallback IS NOT NULL
 		OR rule.throttle_count IS NOT NULL OR rule.event_kind LIKE 'message.%') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('rule "%s" cannot tell its facts in digests', rule.code),
-			HINT = 'A digest is for rules that are not urgent (priority 0 or 1, quiet respect), without delay, fallback and throttle, and not on message.*.';
+			HINT = 'A digest is for rules that are not urgent (priority 0 or 1), without delay, fallback and throttle, and not on message.*.';
 	END IF;
 	IF rule.sender IS NOT NULL THEN
 		PERFORM crm.sender_check(rule.channel, rule.sender);
@@ -690,7 +690,7 @@ BEGIN
 				), filled AS MATERIALIZED (
 					SELECT h.id AS event_id, h.known_at, h.object_kind, h.object_id, h.cause, h.depth,
 						x.id AS contact_id, x.company_id, x.zone, x.point_id, x.recipient, x.template_id, x.template_version, x.language,
-						crm.message_text(crm.template_fill(x.body, v.vars)) AS body,
+						rtrim(crm.message_text(crm.template_fill(x.body, v.vars)), ' ') AS body,
 						crm.message_text(crm.template_fill(x.subject, v.vars), true) AS subject,
 						crm.template_fill_html(x.html, v.vars) AS html
 					FROM picked p
@@ -788,7 +788,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.rule_queue() IS
-'Queues the messages of one rule (the trigger''s argument) for the events that met its condition (the transition table fresh): audience, address, template, hours, throttle and key in one statement for the whole set. Called by crm.event_rules(). What cannot be queued is a row in crm.message_skip (and of crm.health), never an error of the fact: an audience or a text that fails, a lock time-out, an assertion, an internal error too. Only what ends the statement or has it tried again is raised: cancel and shutdown (class 57), lack of memory, disk or locks (53), an error of the system (58), deadlock and serialization failure (40)';
+'Queues the messages of one rule (the trigger''s argument) for the events that met its condition (the transition table fresh): audience, address, template, hours, throttle and key in one statement for the whole set; blanks at the end of a text, where a link is missing, go. Called by crm.event_rules(). What cannot be queued is a row in crm.message_skip (and of crm.health), never an error of the fact: an audience or a text that fails, a lock time-out, an assertion, an internal error too. Only what ends the statement or has it tried again is raised: cancel and shutdown (class 57), lack of memory, disk or locks (53), an error of the system (58), deadlock and serialization failure (40)';
 
 CREATE OR REPLACE FUNCTION crm.rule_error(rule_id bigint, event_id bigint, words text) RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -993,7 +993,7 @@ BEGIN
 	RETURN QUERY
 	SELECT t.channel, crm.message_text(crm.template_fill(t.subject, vars), true), x.body, crm.template_fill_html(t.html, vars), s.encoding, s.units, s.parts
 	FROM crm.template t
-	CROSS JOIN LATERAL (SELECT crm.message_text(crm.template_fill(t.body, vars))) AS x(body)
+	CROSS JOIN LATERAL (SELECT rtrim(crm.message_text(crm.template_fill(t.body, vars)), ' ')) AS x(body)
 	LEFT JOIN LATERAL crm.sms_segments(x.body) s ON t.channel = 'sms'
 	WHERE t.code = template_preview.code AND t.language = template_preview.language
 	ORDER BY t.channel;
@@ -1421,6 +1421,7 @@ SELECT crm.register_event_kind('message.failed', 'message', ARRAY['rule', 'chann
 SELECT crm.register_audience('company_contacts', 'crm.company_contacts', 'Every contact of the company that the event concerns');
 SELECT crm.register_audience('message_reader', 'crm.message_reader', 'The reader of the message that the event is about');
 SELECT crm.register_audience('manager_on_duty', 'crm.manager_on_duty', 'The responsible manager in working hours, else the deputy, else who is on duty');
+SELECT crm.register_truth('told', 'crm.told', 'Whether somebody was told of an event of these kinds about an object');
 SELECT crm.register_truth('out_of_hours', 'crm.out_of_hours', 'Whether the responsible manager of a client does not work at a moment: crm.out_of_hours(at, company_id)');
 
 SELECT crm.register_hook('ship', 'message', 'crm.ship_message');

@@ -166,7 +166,7 @@ BEGIN
 			CASE WHEN b.rule_id IS NOT NULL THEN p.value
 				ELSE CASE what ->> 'channel' WHEN 'sms' THEN crm.phone_e164(what ->> 'recipient') WHEN 'email' THEN crm.email_normal(what ->> 'recipient') ELSE btrim(what ->> 'recipient') END END AS recipient,
 			t.id AS template_id, t.version AS template_version, COALESCE(t.language, b.language) AS language,
-			CASE WHEN b.rule_id IS NULL THEN crm.message_text(what ->> 'body') ELSE crm.message_text(crm.template_fill(t.body, v.vars)) END AS body,
+			CASE WHEN b.rule_id IS NULL THEN crm.message_text(what ->> 'body') ELSE rtrim(crm.message_text(crm.template_fill(t.body, v.vars)), ' ') END AS body,
 			CASE WHEN b.rule_id IS NULL THEN what ->> 'subject' ELSE crm.message_text(crm.template_fill(t.subject, v.vars), true) END AS subject,
 			CASE WHEN b.rule_id IS NOT NULL THEN crm.template_fill_html(t.html, v.vars) END AS html
 		FROM prior b

@@ -54,7 +54,7 @@ DECLARE
 	encoding text;
 	segments integer;
 	max_parts integer;
-	channel text;
+	way text;
 	sender text;
 	defaults jsonb;
 	mine bigint[];
@@ -80,7 +80,8 @@ BEGIN
 		PERFORM crm.digest_end($1, $2, 'no consent', format('contact %s has not agreed to advertising, or has withdrawn it (crm.consent)', $2));
 		RETURN NULL;
 	END IF;
-	SELECT * INTO hours FROM crm.open_hours(r.quiet_kind, c.zone, moment);
+	-- an urgent one goes at any hour
+	SELECT o.from_at, o.until_at INTO hours FROM (VALUES (1)) AS one(x) LEFT JOIN LATERAL crm.open_hours(r.quiet_kind, c.zone, moment) o ON r.quiet = 'respect';
 	IF hours.from_at > moment THEN
 		UPDATE crm.digest_item i SET due_at = hours.from_at
 		WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND i.due_at < hours.from_at;
@@ -104,40 +105,40 @@ BEGIN
 		RETURN NULL;
 	END IF;
 
-	channel := r.channel;
-	IF channel = 'auto' THEN
-		channel := COALESCE((SELECT x.channel FROM crm.contact_channel($2, ARRAY(SELECT w.channel FROM crm.template_carriers(r.template) w),
+	way := r.channel;
+	IF way = 'auto' THEN
+		way := COALESCE((SELECT x.channel FROM crm.contact_channel($2, ARRAY(SELECT w.channel FROM crm.template_carriers(r.template) w),
 			cardinality(crm.events_offline(kept, part.kinds, part.objects)) > 0) AS x(channel)), 'sms');
 	END IF;
-	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(channel, r.integration);
+	SELECT i.id, i.settings INTO carrier FROM crm.integration i WHERE i.id = crm.channel_integration(way, r.integration);
 	IF carrier.id IS NULL THEN
-		PERFORM crm.digest_end($1, $2, 'no integration', format('no enabled integration carries %s; add one with crm.add_integration()', channel));
+		PERFORM crm.digest_end($1, $2, 'no integration', format('no enabled integration carries %s; add one with crm.add_integration()', way));
 		RETURN NULL;
 	END IF;
 	sender := COALESCE(r.sender, carrier.settings ->> 'sender');
 	BEGIN
-		PERFORM crm.sender_check(channel, sender);
+		PERFORM crm.sender_check(way, sender);
 	EXCEPTION WHEN invalid_parameter_value OR null_value_not_allowed THEN
 		PERFORM crm.digest_end($1, $2, 'no sender', SQLERRM);
 		RETURN NULL;
 	END;
 	SELECT x.id, x.value INTO p FROM crm.contact_point x
-	WHERE x.contact_id = $2 AND x.state <> 'invalid' AND CASE channel WHEN 'sms' THEN x.kind = 'phone' AND x.is_mobile ELSE x.kind = channel END
+	WHERE x.contact_id = $2 AND x.state <> 'invalid' AND CASE way WHEN 'sms' THEN x.kind = 'phone' AND x.is_mobile ELSE x.kind = way END
 	ORDER BY x.state = 'verified' DESC, x.state = 'stale', x.id LIMIT 1;
 	IF NOT FOUND THEN
-		PERFORM crm.digest_end($1, $2, 'no address', format('contact %s has no usable address for %s', $2, channel));
+		PERFORM crm.digest_end($1, $2, 'no address', format('contact %s has no usable address for %s', $2, way));
 		RETURN NULL;
 	END IF;
-	SELECT * INTO t FROM crm.template x WHERE x.code = r.template AND x.channel = channel
+	SELECT * INTO t FROM crm.template x WHERE x.code = r.template AND x.channel = way
 	ORDER BY x.language = COALESCE(c.language, c.company_language, 'ru') DESC, x.language = COALESCE(c.company_language, 'ru') DESC, x.language = 'ru' DESC, x.language LIMIT 1;
 	IF NOT FOUND THEN
-		PERFORM crm.digest_end($1, $2, 'no template', format('template "%s" has no row for %s', r.template, channel));
+		PERFORM crm.digest_end($1, $2, 'no template', format('template "%s" has no row for %s', r.template, way));
 		RETURN NULL;
 	END IF;
 
 	SELECT jsonb_object_agg(v.name, NULL) || jsonb_build_object('contact_name', c.name, 'company_name', c.company_name) INTO defaults
 	FROM crm.event_kind k, unnest(k.variables || crm.person_variables()) AS v(name) WHERE k.kind = r.event_kind;
-	SELECT array_agg(crm.message_text(crm.template_fill(t.body, defaults || e.data || jsonb_build_object('contact_name', c.name, 'company_name', c.company_name)), true)
+	SELECT array_agg(rtrim(crm.message_text(crm.template_fill(t.body, defaults || e.data || jsonb_build_object('contact_name', c.name, 'company_name', c.company_name)), true), ' ')
 		ORDER BY i.event_id) INTO lines
 	FROM (SELECT x.event_id, x.event_known_at FROM crm.digest_item x
 		WHERE x.rule_id = $1 AND x.contact_id = $2 AND x.event_id = ANY (kept[:10]) ORDER BY x.event_id) i
@@ -146,10 +147,10 @@ BEGIN
 	max_parts := CASE WHEN carrier.settings ->> 'max_parts' ~ '^[0-9]{1,4}$' THEN (carrier.settings ->> 'max_parts')::integer ELSE 10 END;
 	FOR n IN REVERSE LEAST(10, amount) .. 0 LOOP
 		SELECT * INTO words FROM crm.digest_text(t.language, c.zone, part.from_at, moment, lines, n, amount);
-		body := CASE channel WHEN 'email' THEN words.rest ELSE words.head || E'\n' || words.rest END;
+		body := CASE way WHEN 'email' THEN words.rest ELSE words.head || E'\n' || words.rest END;
 		encoding := NULL;
 		segments := NULL;
-		IF channel = 'sms' THEN
+		IF way = 'sms' THEN
 			SELECT s.encoding, s.parts INTO encoding, segments FROM crm.sms_segments(body) s;
 		END IF;
 		EXIT WHEN (segments > max_parts) IS NOT TRUE AND octet_length(body) <= 1048576;
@@ -162,9 +163,9 @@ BEGIN
 	INSERT INTO crm.message_body (id, integration_id, lane, channel, recipient, sender, subject, body, language, encoding, segments,
 		rule_id, rule_version, template_id, template_version, company_id, contact_id, contact_point_id, zone, quiet_kind, open_until,
 		expires_at, depth, sandbox, bytes)
-	VALUES (message, carrier.id, r.priority, channel, p.value, sender, CASE channel WHEN 'email' THEN rtrim(words.head, ':') END, body, t.language, encoding, segments,
-		r.id, r.version, t.id, t.version, c.company_id, $2, p.id, c.zone, r.quiet_kind, hours.until_at,
-		moment + r.expires_after, part.depth, crm.mode() = 'sandbox', octet_length(body) + CASE channel WHEN 'email' THEN octet_length(words.head) - 1 ELSE 0 END);
+	VALUES (message, carrier.id, r.priority, way, p.value, sender, CASE way WHEN 'email' THEN rtrim(words.head, ':') END, body, t.language, encoding, segments,
+		r.id, r.version, t.id, t.version, c.company_id, $2, p.id, c.zone, CASE WHEN r.quiet = 'respect' THEN r.quiet_kind END, hours.until_at,
+		moment + r.expires_after, part.depth, crm.mode() = 'sandbox', octet_length(body) + CASE way WHEN 'email' THEN octet_length(words.head) - 1 ELSE 0 END);
 	UPDATE crm.digest_item i SET ended_at = moment, message_id = message
 	WHERE i.rule_id = $1 AND i.contact_id = $2 AND i.ended_at IS NULL AND (i.event_id IN (SELECT m.id FROM unnest(kept) AS m(id))) IS TRUE;
 	-- what was left out belongs to the message that left it out

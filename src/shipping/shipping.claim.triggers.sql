@@ -65,9 +65,6 @@ CREATE TRIGGER contract_term_changed AFTER UPDATE ON crm.contract_term
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.contract_term_written();
 COMMENT ON TRIGGER contract_term_changed ON crm.contract_term IS 'Lateness of its days is reckoned anew';
 
-CREATE TRIGGER trip_proves_added AFTER INSERT ON crm.trip
-	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.trip_proves();
-COMMENT ON TRIGGER trip_proves_added ON crm.trip IS 'A new trip finds its slot';
 CREATE TRIGGER trip_proves_changed AFTER UPDATE ON crm.trip
 	REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION crm.trip_proves();
 COMMENT ON TRIGGER trip_proves_changed ON crm.trip IS 'A trip loaded again, or cancelled';

@@ -15,6 +15,7 @@ CREATE TABLE crm.locator_link (
 	tries integer NOT NULL DEFAULT 0,
 	retry_at timestamptz NOT NULL DEFAULT crm.now(),
 	problem text,
+	tell_by timestamptz,
 	CONSTRAINT locator_link_state_check CHECK (state IN ('wanted', 'asked', 'live', 'closing', 'closed', 'failed')),
 	CONSTRAINT locator_link_token_check CHECK (state NOT IN ('live', 'closing') OR token IS NOT NULL)
 );
@@ -33,6 +34,8 @@ COMMENT ON COLUMN crm.locator_link.closed_at IS 'When it was taken back; NULL: n
 COMMENT ON COLUMN crm.locator_link.tries IS 'Failed requests so far; ten are made';
 COMMENT ON COLUMN crm.locator_link.retry_at IS 'Not asked again before, business clock';
 COMMENT ON COLUMN crm.locator_link.problem IS 'Why the last request failed, in words; NULL: nothing is wrong';
+COMMENT ON COLUMN crm.locator_link.tell_by IS 'The message of the departure waits for this link until then, business clock, and then goes with our own page''s; NULL: nobody waits, or was told';
+CREATE INDEX locator_link_tell ON crm.locator_link (tell_by) WHERE tell_by IS NOT NULL;
 CREATE UNIQUE INDEX locator_link_trip ON crm.locator_link (trip_id, vehicle_id) WHERE state NOT IN ('closed', 'failed');
 CREATE INDEX locator_link_open ON crm.locator_link (integration_id) WHERE state NOT IN ('closed', 'failed');
 

@@ -450,14 +450,24 @@ BEGIN
 		WHERE s.origin_place_id IS NOT NULL AND s.left_at IS NOT NULL
 		ON CONFLICT ON CONSTRAINT leg_pass_pkey DO UPDATE SET remaining_s = excluded.remaining_s, arrived_at = excluded.arrived_at
 	), linked AS (
-		INSERT INTO crm.locator_link (trip_id, vehicle_id, integration_id, unit)
-		SELECT w.trip_id, v.id, i.id, v.gps_unit
-		FROM (SELECT w.trip_id FROM written w WHERE w.state = 'departed' AND w.version = 1) w
+		-- what the client is told waits for it, for a time
+		INSERT INTO crm.locator_link (trip_id, vehicle_id, integration_id, unit, tell_by)
+		SELECT w.trip_id, v.id, i.id, v.gps_unit, CASE WHEN w.at >= crm.now() - s.control_period AND i.wait_s > 0 THEN crm.clock() + i.wait_s * interval '1 second' END
+		FROM (SELECT w.trip_id, w.at FROM written w WHERE w.state = 'departed' AND w.version = 1) w
 		JOIN staying s ON s.id = w.trip_id AND s.entered_at IS NULL
 		CROSS JOIN LATERAL (SELECT y.id, y.gps_integration_id, y.gps_unit FROM crm.vehicle y WHERE y.id = s.vehicle_id AND y.gps_unit IS NOT NULL OFFSET 0) v
-		CROSS JOIN LATERAL (SELECT y.id FROM crm.integration y WHERE y.id = v.gps_integration_id AND y.kind = 'gps_wialon' AND y.enabled
+		CROSS JOIN LATERAL (SELECT y.id, crm.setting_of(y.id, 'locator_wait_s')::integer AS wait_s FROM crm.integration y WHERE y.id = v.gps_integration_id AND y.kind = 'gps_wialon' AND y.enabled
 			AND crm.setting_of(y.id, 'locator_auto')::boolean AND crm.setting_of(y.id, 'locator_site') <> '' OFFSET 0) i
 		ON CONFLICT DO NOTHING
+		RETURNING trip_id, tell_by
+	), tracked AS MATERIALIZED (
+		-- the client's page of the trip, for the message of its departure
+		SELECT k.object_id AS trip_id, k.url
+		FROM (SELECT array_agg(w.trip_id ORDER BY w.trip_id) AS ids, array_agg(y.company_id ORDER BY w.trip_id) AS companies, array_agg(crm.now() + interval '31 days') AS ends
+			FROM written w JOIN outcome o ON o.id = w.trip_id AND w.at >= crm.now() - o.control_period AND o.arrived_at IS NULL
+			CROSS JOIN LATERAL (SELECT t.company_id FROM crm.trip t WHERE t.id = w.trip_id OFFSET 0) y
+			WHERE w.state = 'departed' AND w.version = 1 AND w.trip_id NOT IN (SELECT l.trip_id FROM linked l WHERE l.tell_by IS NOT NULL)) a
+		CROSS JOIN LATERAL crm.keep_links('track', 'trip', a.ids, a.ends, a.companies) k
 	)
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id)
 	-- Known within the control period: it is told. Later: it corrects, under a kind of its own that no rule of ours hears.
@@ -473,9 +483,12 @@ BEGIN
 			'eta_at', coalesce(to_char(o.eta AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ''),
 			'eta_from', coalesce(to_char(o.eta_from AT TIME ZONE o.zone, 'HH24:MI'), ''), 'eta_to', coalesce(to_char(o.eta_to AT TIME ZONE o.zone, 'HH24:MI'), ''),
 			'distance_km', coalesce(round((o.distance_m / 1000)::numeric, 1)::text, ''),
-			'fix_at', coalesce(to_char(x.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '')),
+			'fix_at', coalesce(to_char(x.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ''))
+			|| CASE w.state WHEN 'departed' THEN jsonb_build_object('track_link', coalesce(k.url, ''), 'track_by', CASE WHEN l.tell_by IS NOT NULL THEN 'locator' WHEN k.url IS NOT NULL THEN 'page' ELSE '' END) ELSE '{}' END,
 		'trip', w.trip_id || '.' || w.state
 	FROM written w JOIN outcome o ON o.id = w.trip_id
+	LEFT JOIN tracked k ON k.trip_id = w.trip_id
+	LEFT JOIN linked l ON l.trip_id = w.trip_id
 	CROSS JOIN LATERAL (SELECT y.company_id, y.vehicle_id FROM crm.trip y WHERE y.id = w.trip_id OFFSET 0) t
 	LEFT JOIN LATERAL crm.vehicle_where(t.vehicle_id) x ON true
 	WHERE w.version = 1
@@ -793,7 +806,7 @@ SELECT crm.register_event_kind('shipment.loaded', 'shipment',
 	'A loaded vehicle or wagon was weighed', 'Взвешена гружёная машина или вагон');
 SELECT crm.register_event_kind('trip.' || k.state, 'trip',
 	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name',
-		'trip_state', 'fact', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'eta_from', 'eta_to', 'distance_km', 'fix_at'], k.en, k.ru)
+		'trip_state', 'fact', 'late', 'at', 'at_local', 'date_local', 'error_s', 'eta', 'eta_at', 'eta_from', 'eta_to', 'distance_km', 'fix_at', 'track_link', 'track_by'], k.en, k.ru)
 FROM (VALUES
 	('departed', 'The vehicle left the plant', 'Машина выехала с завода'),
 	('approaching', 'The vehicle is near the place of unloading', 'Машина подъезжает к месту выгрузки'),
@@ -880,7 +893,7 @@ CREATE OR REPLACE FUNCTION crm.shipping_selftest() RETURNS TABLE (promise text, 
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT 'a trip''s state is announced once', coalesce(max(x.n), 0) <= 1, format('%s announcements, at most %s of one state of one trip', coalesce(sum(x.n), 0), coalesce(max(x.n), 0))
-	FROM (SELECT count(*) AS n FROM crm.event e WHERE e.object_kind = 'trip' AND e.kind LIKE 'trip.%' GROUP BY e.object_id, e.kind) x
+	FROM (SELECT count(*) AS n FROM crm.event e WHERE e.object_kind = 'trip' AND e.kind LIKE 'trip.%' AND e.kind <> 'trip.track_link' GROUP BY e.object_id, e.kind) x
 	UNION ALL
 	SELECT 'passages of a vehicle through a place do not overlap', count(*) = 0, format('%s overlaps', count(*))
 	FROM crm.passage a JOIN crm.passage b ON b.vehicle_id = a.vehicle_id AND b.place_id = a.place_id AND b.id > a.id

@@ -9,6 +9,7 @@ SELECT crm.register_no_foreign_key('crm.claim', 'document_id', 'a paper that was
 SELECT crm.register_foreign_key('crm.claim_point', 'claim_id', 'crm.claim', 'id');
 SELECT crm.register_foreign_key('crm.claim_log', 'claim_id', 'crm.claim', 'id');
 SELECT crm.register_foreign_key('crm.explanation', 'claim_id', 'crm.claim', 'id');
+SELECT crm.register_foreign_key('crm.explanation', 'slot_id', 'crm.slot', 'id');
 SELECT crm.register_foreign_key('crm.explanation_file', 'explanation_id', 'crm.explanation', 'id');
 
 -- What a claim rests on -------------------------------------------------------------
@@ -175,9 +176,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm.claim_data(bigint[]) IS 'What a template may say of claims';
 
+CREATE OR REPLACE FUNCTION crm.claim_stands(claim_id bigint) RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM crm.claim c WHERE c.id = $1 AND c.state IN ('made', 'sent', 'explained', 'reviewing')) $$;
+COMMENT ON FUNCTION crm.claim_stands(bigint) IS 'Whether a claim stands and nothing is decided of it: the truth of the rule on claim.made, crm.claim_stands(object_id)';
+SELECT crm.register_truth('claim_stands', 'crm.claim_stands', 'Whether a claim stands and nothing is decided of it');
+
 SELECT crm.register_event_kind('claim.' || k.verb, 'claim',
 	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name', 'claim_id', 'carrier', 'side', 'side_ru', 'late_minutes', 'excused_minutes',
-		'free_minutes', 'charged_minutes', 'penalty_made', 'penalty', 'claim_state', 'contract', 'explain_by_local', 'planned_local', 'at_local', 'reason'], k.en, k.ru)
+		'free_minutes', 'charged_minutes', 'penalty_made', 'penalty', 'claim_state', 'contract', 'explain_by_local', 'planned_local', 'at_local', 'reason', 'link'], k.en, k.ru)
 FROM (VALUES
 	('made', 'A claim for lateness was made', 'Составлена претензия за опоздание'),
 	('explained', 'The carrier explained a claim', 'Перевозчик дал объяснение по претензии'),
@@ -221,12 +228,25 @@ BEGIN
 	PERFORM crm.claims_write_points(ids);
 	INSERT INTO crm.claim_log (claim_id, what, state, penalty) SELECT c.id, 'made', c.state, c.penalty FROM crm.claim c WHERE c.id = ANY (ids) ORDER BY c.id;
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, data, source, source_id)
-	SELECT 'claim.made', 'claim', d.claim_id, d.carrier_id, d.data, 'claim', d.claim_id::text FROM crm.claim_data(ids) d ORDER BY d.claim_id;
+	-- under the row of the claim that this transaction has made: each link once
+	SELECT 'claim.made', 'claim', d.claim_id, d.carrier_id, d.data || jsonb_build_object('link', coalesce(k.url, '')), 'claim', d.claim_id::text
+	FROM crm.claim_data(ids) d
+	LEFT JOIN (SELECT y.object_id, y.url FROM (SELECT array_agg(c.id ORDER BY c.id) AS ids, array_agg(c.explain_by ORDER BY c.id) AS ends, array_agg(c.carrier_id ORDER BY c.id) AS carriers
+			FROM crm.claim c WHERE c.id = ANY (ids)) a
+		CROSS JOIN LATERAL crm.keep_links('carrier', 'claim', a.ids, a.ends, a.carriers) y) k ON k.object_id = d.claim_id
+	ORDER BY d.claim_id;
+	-- what the carrier has said when the driver was late already is his explanation
+	PERFORM crm.explain_claim(c.id, e.text_, f.names, f.types, f.contents)
+	FROM (SELECT y.id, y.lateness_id FROM crm.claim y WHERE y.id = ANY (ids) AND y.explain_by >= crm.now() ORDER BY y.id OFFSET 0) c
+	CROSS JOIN LATERAL (SELECT y.slot_id FROM crm.lateness y WHERE y.id = c.lateness_id OFFSET 0) l
+	CROSS JOIN LATERAL (SELECT y.id, y.text_ FROM crm.explanation y WHERE y.slot_id = l.slot_id ORDER BY y.id OFFSET 0) e
+	CROSS JOIN LATERAL (SELECT coalesce(array_agg(y.name ORDER BY y.id), '{}') AS names, coalesce(array_agg(y.media_type ORDER BY y.id), '{}') AS types, coalesce(array_agg(y.content ORDER BY y.id), '{}') AS contents
+		FROM crm.explanation_file y WHERE y.explanation_id = e.id) f;
 	PERFORM crm.wake();
 	RETURN ids;
 END
 $$;
-COMMENT ON FUNCTION crm.claims_make(bigint[]) IS 'Makes the claims of lateness in force that has a penalty and no claim yet, with points, hash, log and event; returns their ids';
+COMMENT ON FUNCTION crm.claims_make(bigint[]) IS 'Makes the claims of lateness in force that has a penalty and no claim yet, with points, hash, log, event and the carrier''s link; what he has explained of the slot before is taken as his explanation; returns their ids';
 
 CREATE OR REPLACE FUNCTION crm.make_claim(lateness_id bigint) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -268,7 +288,7 @@ DECLARE
 	ids bigint[];
 BEGIN
 	FOR c IN
-		SELECT k.id, k.penalty, k.state, k.revision, n.id AS new_id, n.term_id, n.late_minutes, n.excused_minutes, n.free_minutes, n.charged_minutes, coalesce(n.penalty, 0) AS new_penalty
+		SELECT k.id, k.penalty, k.penalty_made, k.state, k.revision, n.id AS new_id, n.term_id, n.late_minutes, n.excused_minutes, n.free_minutes, n.charged_minutes, coalesce(n.penalty, 0) AS new_penalty
 		FROM (SELECT DISTINCT y.trip_id, y.side FROM crm.lateness y WHERE y.id = ANY (lateness_ids)) l
 		CROSS JOIN LATERAL (SELECT y.* FROM crm.claim y WHERE y.trip_id = l.trip_id AND y.side = l.side AND y.state NOT IN ('cancelled', 'accepted') OFFSET 0) k
 		LEFT JOIN LATERAL (SELECT y.* FROM crm.lateness y WHERE y.trip_id = l.trip_id AND y.side = l.side AND y.superseded_at IS NULL OFFSET 0) n ON true
@@ -277,14 +297,16 @@ BEGIN
 	LOOP
 		IF c.new_penalty = 0 AND c.state IN ('made', 'sent', 'explained', 'reviewing') THEN
 			PERFORM crm.cancel_claim(c.id, CASE WHEN c.new_id IS NULL THEN 'facts: the arrival is no longer proved' ELSE 'facts: nothing is charged any more' END);
-		ELSIF c.new_penalty <= c.penalty AND c.new_id IS NOT NULL AND c.term_id IS NOT NULL THEN
+		ELSIF c.new_id IS NOT NULL AND c.term_id IS NOT NULL AND (c.new_penalty <= c.penalty
+			-- what had lowered it was taken back: up to what the carrier was claimed at first, and only while nothing is decided
+			OR c.new_penalty <= c.penalty_made AND c.state IN ('made', 'sent', 'explained', 'reviewing')) THEN
 			UPDATE crm.claim x SET revision = x.revision + 1, lateness_id = c.new_id, term_id = c.term_id, late_minutes = c.late_minutes, excused_minutes = c.excused_minutes,
 				free_minutes = c.free_minutes, charged_minutes = c.charged_minutes, penalty = c.new_penalty,
-				sent_at = CASE WHEN c.new_penalty < c.penalty THEN NULL ELSE x.sent_at END, send_tries = 0
+				sent_at = CASE WHEN c.new_penalty <> c.penalty THEN NULL ELSE x.sent_at END, send_tries = 0
 			WHERE x.id = c.id;
 			PERFORM crm.claims_write_points(ARRAY[c.id]);
 			INSERT INTO crm.claim_log (claim_id, what, state, penalty_before, penalty, reason)
-			VALUES (c.id, CASE WHEN c.new_penalty < c.penalty THEN 'lowered' ELSE 'revised' END, c.state, c.penalty, c.new_penalty, 'facts: new ones came in');
+			VALUES (c.id, CASE WHEN c.new_penalty < c.penalty THEN 'lowered' WHEN c.new_penalty > c.penalty THEN 'restored' ELSE 'revised' END, c.state, c.penalty, c.new_penalty, 'facts: new ones came in');
 			PERFORM crm.wake();
 		ELSIF c.new_penalty > c.penalty AND c.state <> 'partly' THEN
 			INSERT INTO crm.claim_log (claim_id, what, state, penalty_before, penalty, reason)
@@ -296,14 +318,16 @@ BEGIN
 	SELECT array_agg(l.id) INTO ids
 	FROM (SELECT y.* FROM crm.lateness y WHERE y.id = ANY (lateness_ids) AND y.superseded_at IS NULL AND y.penalty > 0 OFFSET 0) l
 	CROSS JOIN LATERAL (SELECT y.contract_id FROM crm.contract_term y WHERE y.id = l.term_id OFFSET 0) m
-	CROSS JOIN LATERAL (SELECT FROM crm.contract y WHERE y.id = m.contract_id AND y.auto_claim OFFSET 0) n
-	WHERE NOT EXISTS (SELECT FROM crm.claim y WHERE y.trip_id = l.trip_id AND y.side = l.side AND (y.state <> 'cancelled' OR y.reason NOT LIKE 'facts:%') OFFSET 0);
+	CROSS JOIN LATERAL (SELECT y.auto_claim FROM crm.contract y WHERE y.id = m.contract_id OFFSET 0) n
+	-- or what facts alone had taken back, and have given again
+	WHERE (n.auto_claim OR EXISTS (SELECT FROM crm.claim y WHERE y.trip_id = l.trip_id AND y.side = l.side AND y.state = 'cancelled' AND y.reason LIKE 'facts:%' OFFSET 0))
+		AND NOT EXISTS (SELECT FROM crm.claim y WHERE y.trip_id = l.trip_id AND y.side = l.side AND (y.state <> 'cancelled' OR y.reason NOT LIKE 'facts:%') OFFSET 0);
 	IF ids IS NOT NULL THEN
 		PERFORM crm.claims_make(ids);
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION crm.claims_follow(bigint[]) IS 'Lets claims follow new versions of lateness: lowers them with a revision of their points, takes back what is charged no more, never raises; makes those of contracts that say so. Called by crm.lateness_recompute()';
+COMMENT ON FUNCTION crm.claims_follow(bigint[]) IS 'Lets claims follow new versions of lateness: lowers them with a revision of their points, restores what was lowered by facts that were taken back (never above what was claimed first, never after a decision), takes back what is charged no more; makes those of contracts that say so, and again those that facts had taken back. Called by crm.lateness_recompute()';
 CREATE OR REPLACE FUNCTION crm.claim_ended(claim_id bigint, verdict text, amount numeric, reason text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -314,7 +338,10 @@ BEGIN
 	UPDATE crm.claim x SET state = verdict, penalty = amount, decided_at = crm.now(), reason = claim_ended.reason WHERE x.id = c.id;
 	INSERT INTO crm.claim_log (claim_id, what, state, penalty_before, penalty, reason) VALUES (c.id, verdict, verdict, c.penalty, amount, claim_ended.reason);
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, data, source, source_id)
-	SELECT 'claim.decided', 'claim', d.claim_id, d.carrier_id, d.data, 'claim', d.claim_id || '.' || verdict FROM crm.claim_data(ARRAY[c.id]) d;
+	SELECT 'claim.decided', 'claim', d.claim_id, d.carrier_id, d.data || jsonb_build_object('link', coalesce(k.url, '')), 'claim', d.claim_id || '.' || verdict
+	FROM crm.claim_data(ARRAY[c.id]) d
+	-- where something is left to pay he may look it up
+	LEFT JOIN crm.keep_links('carrier', 'claim', CASE WHEN amount > 0 THEN ARRAY[c.id] END, ARRAY[crm.now() + interval '30 days'], ARRAY[c.carrier_id]) k ON true;
 	-- The board follows, where the funnel lets it.
 	SELECT s.id INTO target FROM crm.deal d JOIN crm.stage s ON s.funnel_id = d.funnel_id AND s.code = CASE verdict WHEN 'cancelled' THEN 'accepted' ELSE verdict END
 	WHERE d.id = c.deal_id AND d.stage_id <> s.id AND EXISTS (SELECT FROM crm.move_allowed m WHERE m.from_stage_id = d.stage_id AND m.to_stage_id = s.id AND m.enabled);
@@ -382,23 +409,15 @@ COMMENT ON FUNCTION crm.cancel_claim(bigint, text) IS 'Takes an undecided claim 
 
 -- Explanation and review --------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION crm.explain_claim(claim_id bigint, text_ text, file_names text[] DEFAULT '{}', media_types text[] DEFAULT '{}', contents bytea[] DEFAULT '{}') RETURNS bigint
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION crm.explanation_hash(clean text, file_names text[], media_types text[], contents bytea[]) RETURNS text
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	c      crm.claim;
-	clean  text := btrim(text_, E' \t\r\n');
 	number integer := coalesce(cardinality(file_names), 0);
 	size   bigint := coalesce((SELECT sum(octet_length(x)) FROM unnest(contents) x), 0);
 	digest text;
-	id_    bigint;
-	deal   bigint;
 	wrong  text;
 	state_ text := '22023';
 BEGIN
-	SELECT x.* INTO c FROM crm.claim x WHERE x.id = explain_claim.claim_id FOR NO KEY UPDATE;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'Give the number of the claim as the letter says it.';
-	END IF;
 	IF coalesce(clean, '') = '' THEN
 		wrong := 'the explanation is empty';
 		state_ := '22004';
@@ -427,6 +446,39 @@ BEGIN
 	END IF;
 	SELECT encode(sha256(convert_to(clean, 'UTF8') || coalesce(string_agg(sha256(u.content), ''::bytea ORDER BY u.n), ''::bytea)), 'hex') INTO digest
 	FROM unnest(contents) WITH ORDINALITY AS u(content, n);
+	RETURN digest;
+END
+$$;
+COMMENT ON FUNCTION crm.explanation_hash(text, text[], text[], bytea[]) IS 'Refuses an explanation that cannot be taken (22004 and 22001 words, 2202E, 22023 and 54000 files) and returns the SHA-256 over its words and files, hexadecimal';
+
+CREATE OR REPLACE FUNCTION crm.explanation_write(claim_id bigint, slot_id bigint, clean text, digest text, file_names text[], media_types text[], contents bytea[]) RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH said AS (
+		INSERT INTO crm.explanation (claim_id, slot_id, text_, hash) VALUES ($1, $2, $3, $4) RETURNING id
+	), files AS (
+		INSERT INTO crm.explanation_file (explanation_id, name, media_type, content, hash)
+		SELECT said.id, right(btrim(regexp_replace(u.name, '^.*[/\\]', '')), 200), lower(split_part(u.type, ';', 1)), u.content, encode(sha256(u.content), 'hex')
+		FROM said, unnest($5, $6, $7) WITH ORDINALITY AS u(name, type, content, n)
+		ORDER BY u.n
+	)
+	SELECT said.id FROM said
+$$;
+COMMENT ON FUNCTION crm.explanation_write(bigint, bigint, text, text, text[], text[], bytea[]) IS 'Writes an explanation with its files and returns its number; called by crm.explain_claim() and crm.explain_slot()';
+
+CREATE OR REPLACE FUNCTION crm.explain_claim(claim_id bigint, text_ text, file_names text[] DEFAULT '{}', media_types text[] DEFAULT '{}', contents bytea[] DEFAULT '{}') RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	c      crm.claim;
+	clean  text := btrim(text_, E' \t\r\n');
+	digest text;
+	id_    bigint;
+	deal   bigint;
+BEGIN
+	SELECT x.* INTO c FROM crm.claim x WHERE x.id = explain_claim.claim_id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'Give the number of the claim as the letter says it.';
+	END IF;
+	digest := crm.explanation_hash(clean, file_names, media_types, contents);
 	-- the same again, by a second click
 	SELECT e.id INTO id_ FROM crm.explanation e WHERE e.claim_id = c.id AND e.hash = digest;
 	IF FOUND THEN
@@ -442,11 +494,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '54000', MESSAGE = format('claim %s has twenty explanations already', c.id), HINT = 'Write to the lawyers who review it.';
 	END IF;
 
-	INSERT INTO crm.explanation (claim_id, text_, hash) VALUES (c.id, clean, digest) RETURNING id INTO id_;
-	INSERT INTO crm.explanation_file (explanation_id, name, media_type, content, hash)
-	SELECT id_, right(btrim(regexp_replace(u.name, '^.*[/\\]', '')), 200), lower(split_part(u.type, ';', 1)), u.content, encode(sha256(u.content), 'hex')
-	FROM unnest(file_names, media_types, contents) WITH ORDINALITY AS u(name, type, content, n)
-	ORDER BY u.n;
+	id_ := crm.explanation_write(c.id, NULL, clean, digest, file_names, media_types, contents);
 
 	-- The first one opens the lawyers' review.
 	IF c.deal_id IS NULL THEN
@@ -464,6 +512,47 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.explain_claim(bigint, text, text[], text[], bytea[]) IS 'Takes a carrier''s explanation with its files (claim 73), opens the lawyers'' review, emits claim.explained; the same again is the same one. Returns crm.explanation.id. Errors: P0002 no claim, 22004 and 22001 words, 2202E, 22023 and 54000 files, 55000 too late or decided';
+
+CREATE OR REPLACE FUNCTION crm.explain_slot(slot_id bigint, text_ text, file_names text[] DEFAULT '{}', media_types text[] DEFAULT '{}', contents bytea[] DEFAULT '{}') RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	s      crm.slot;
+	c      bigint;
+	clean  text := btrim(text_, E' \t\r\n');
+	digest text;
+	id_    bigint;
+BEGIN
+	SELECT x.* INTO s FROM crm.slot x WHERE x.id = explain_slot.slot_id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('slot %s does not exist', coalesce(slot_id::text, 'NULL')), HINT = 'SELECT id, planned_from FROM crm.slot ORDER BY id DESC LIMIT 10;';
+	END IF;
+	digest := crm.explanation_hash(clean, file_names, media_types, contents);
+	SELECT e.id INTO id_ FROM crm.explanation e WHERE e.slot_id = s.id AND e.hash = digest;
+	IF FOUND THEN
+		RETURN id_;	-- by a second click
+	END IF;
+	-- there is a claim already: then it is that one's
+	SELECT k.id INTO c FROM crm.claim k JOIN crm.lateness l ON l.id = k.lateness_id AND l.slot_id = s.id
+	WHERE k.state IN ('made', 'sent', 'explained') AND k.explain_by >= crm.now() ORDER BY k.id DESC LIMIT 1;
+	IF FOUND THEN
+		RETURN crm.explain_claim(c, text_, file_names, media_types, contents);
+	END IF;
+	IF s.cancelled_at IS NOT NULL OR crm.now() < s.planned_from OR crm.now() > s.late_at + interval '3 days' THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('slot %s takes no explanation', s.id), HINT = 'It is taken from the planned time until three days after it; a claim has a deadline of its own.';
+	END IF;
+	IF (SELECT count(*) FROM crm.explanation e WHERE e.slot_id = s.id) >= 5 THEN
+		RAISE EXCEPTION USING ERRCODE = '54000', MESSAGE = format('slot %s has five explanations already', s.id), HINT = 'Call the dispatcher.';
+	END IF;
+	id_ := crm.explanation_write(NULL, s.id, clean, digest, file_names, media_types, contents);
+	INSERT INTO crm.event (kind, object_kind, object_id, company_id, data, source, source_id)
+	SELECT 'slot.explained', 'slot', d.slot_id, d.company_id, d.data || jsonb_build_object('words', left(clean, 500)), 'slot', d.slot_id || '.explained.' || id_ FROM crm.slot_data(ARRAY[s.id]) d;
+	RETURN id_;
+END
+$$;
+COMMENT ON FUNCTION crm.explain_slot(bigint, text, text[], text[], bytea[]) IS 'What a carrier, or a client who fetches himself, says of a driver who is late, with files; from the planned time until three days after, at most five, the same again is the same one. Emits slot.explained; a claim that follows takes it as its explanation, one that is there gets it at once. Returns crm.explanation.id. Errors: P0002 no slot, 22004 and 22001 words, 2202E, 22023 and 54000 files or too many, 55000 not the time';
+SELECT crm.register_event_kind('slot.explained', 'slot',
+	ARRAY['slot_id', 'slot_kind', 'version', 'order_number', 'product', 'client', 'carrier', 'vehicle_plate', 'driver', 'driver_phone',
+		'place_name', 'gate', 'grace_minutes', 'at', 'at_local', 'to_local', 'date_local', 'called_local', 'words'], 'A carrier said why the driver is late', 'Перевозчик объяснил опоздание на погрузку');
 
 CREATE OR REPLACE FUNCTION crm.claim_moved() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -600,6 +689,7 @@ DECLARE
 	ru   boolean;
 	link text;
 	number_ text;
+	open boolean;	-- to an explanation
 	sent bigint[];
 BEGIN
 	SELECT x.* INTO c FROM crm.claim x WHERE x.id = send_claim.claim_id FOR NO KEY UPDATE;
@@ -617,17 +707,18 @@ BEGIN
 	SELECT x.number INTO number_ FROM crm.document x WHERE x.id = c.document_id;
 	SELECT x.data INTO d FROM crm.claim_data(ARRAY[c.id]) x;
 	SELECT x.language = 'ru' INTO ru FROM crm.company x WHERE x.id = c.carrier_id;
-	IF c.explain_by > crm.now() AND EXISTS (SELECT FROM crm.link_purpose p WHERE p.purpose = 'carrier') THEN
-		link := crm.make_link('carrier', 'claim', c.id, c.explain_by, NULL, c.carrier_id);
+	open := c.state IN ('made', 'sent', 'explained') AND c.explain_by > crm.now();
+	IF open AND EXISTS (SELECT FROM crm.link_purpose p WHERE p.purpose = 'carrier') THEN
+		link := crm.keep_link('carrier', 'claim', c.id, c.explain_by, c.carrier_id);	-- the one that the short message names
 	END IF;
 	SELECT array_agg(m) INTO sent FROM crm.send_document(c.document_id, NULL, NULL, CASE WHEN ru THEN
 			format(E'Здравствуйте!\n\nМашина %s опоздала на %s: план %s, факт %s, опоздание %s мин, из них в очереди завода %s мин, льготных %s мин.\nШтраф по договору %s: %s руб. (претензия %s).\n%sТочки трека и расчёт — в приложении.\n',
 				d ->> 'vehicle_plate', d ->> 'side_ru', d ->> 'planned_local', d ->> 'at_local', c.late_minutes, c.excused_minutes, c.free_minutes, d ->> 'contract', d ->> 'penalty', number_,
-				CASE WHEN c.explain_by > crm.now() THEN format(E'Объяснение можно дать до %s%s\n', d ->> 'explain_by_local', coalesce(': ' || link, ' ответом на это письмо.')) ELSE '' END)
+				CASE WHEN open THEN format(E'Объяснение можно дать до %s%s\n', d ->> 'explain_by_local', coalesce(': ' || link, ' ответом на это письмо.')) ELSE '' END)
 		ELSE
 			format(E'Good day.\n\nVehicle %s was late for %s: planned %s, arrived %s, %s min late, %s of them in the plant''s queue, %s free.\nPenalty by contract %s: %s RUB (claim %s).\n%sThe points of the track and the reckoning are attached.\n',
 				d ->> 'vehicle_plate', c.side, d ->> 'planned_local', d ->> 'at_local', c.late_minutes, c.excused_minutes, c.free_minutes, d ->> 'contract', d ->> 'penalty', number_,
-				CASE WHEN c.explain_by > crm.now() THEN format(E'You may explain it until %s%s\n', d ->> 'explain_by_local', coalesce(': ' || link, ' by answering this letter.')) ELSE '' END)
+				CASE WHEN open THEN format(E'You may explain it until %s%s\n', d ->> 'explain_by_local', coalesce(': ' || link, ' by answering this letter.')) ELSE '' END)
 		END) m;
 	UPDATE crm.claim x SET document_id = c.document_id, sent_at = CASE WHEN sent IS NOT NULL THEN crm.now() END, send_tries = CASE WHEN sent IS NULL THEN 10 ELSE 0 END,
 		state = CASE WHEN x.state = 'made' AND sent IS NOT NULL THEN 'sent' ELSE x.state END
@@ -641,7 +732,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.send_claim(bigint) IS 'Makes the paper of a claim (or its new version), a one-time link to explain it, and queues the letters to the carrier''s addresses; returns their numbers (crm.message.id), none where there is no address (crm.health says so). Errors: P0002, 55000 nothing to claim any more';
 
-CREATE OR REPLACE FUNCTION crm.claims_send() RETURNS void
+CREATE OR REPLACE FUNCTION crm.claims_send(fresh boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	one   bigint;
@@ -651,7 +742,8 @@ BEGIN
 	IF NOT crm.guard() OR crm.mode() = 'off' THEN
 		RETURN;
 	END IF;
-	FOR one IN SELECT c.id FROM crm.claim c WHERE c.sent_at IS NULL AND c.state NOT IN ('cancelled', 'accepted') AND c.send_tries < 10 ORDER BY c.send_tries, c.id LIMIT 20 FOR NO KEY UPDATE SKIP LOCKED LOOP
+	FOR one IN SELECT c.id FROM crm.claim c WHERE c.sent_at IS NULL AND c.state NOT IN ('cancelled', 'accepted') AND c.send_tries < CASE WHEN $1 THEN 1 ELSE 10 END
+		ORDER BY c.send_tries, c.id LIMIT CASE WHEN $1 THEN 5 ELSE 20 END FOR NO KEY UPDATE SKIP LOCKED LOOP
 		BEGIN
 			PERFORM crm.send_claim(one);
 		EXCEPTION WHEN others THEN
@@ -662,8 +754,21 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.claims_send() IS 'The courier''s housekeeping: sends claims that were not sent, at most 20 a call; one that cannot be stands in crm.rejected and is tried ten times';
+COMMENT ON FUNCTION crm.claims_send(boolean) IS 'Sends claims that were not sent, at most 20 a call; one that cannot be stands in crm.rejected and is tried ten times by the courier''s housekeeping. fresh: only those that nobody has tried, at most 5';
 SELECT crm.register_hook('maintain', 'claims', 'crm.claims_send');
+
+CREATE OR REPLACE FUNCTION crm.claims_due() RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	IF NOT crm.guard() OR crm.mode() = 'off' THEN
+		RETURN NULL;
+	END IF;
+	PERFORM crm.claims_send(true);
+	RETURN (SELECT crm.monotonic_ms() + 100 FROM crm.claim c WHERE c.sent_at IS NULL AND c.state NOT IN ('cancelled', 'accepted') AND c.send_tries = 0 LIMIT 1);
+END
+$$;
+COMMENT ON FUNCTION crm.claims_due() IS 'Hook due: the letters of claims that were made or changed go as soon as the courier is woken, five a call; what fails is left to the housekeeping';
+SELECT crm.register_hook('due', 'claims', 'crm.claims_due');
 
 CREATE OR REPLACE FUNCTION crm.claim_health() RETURNS TABLE (severity text, subject text, message text, hint text, since timestamptz)
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -695,11 +800,11 @@ SELECT crm.register_hook('selftest', 'claim', 'crm.claim_selftest');
 CREATE OR REPLACE FUNCTION crm.ship_claim_rules() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM crm.ship_template('claim.decided', 'email', 'ru', 'Решение по претензии {{claim_id}}: {{penalty}} руб.',
+	PERFORM crm.ship_template('claim.decided.letter', 'email', 'ru', 'Решение по претензии {{claim_id}}: {{penalty}} руб.',
 		E'Здравствуйте!\n\nПо претензии {{claim_id}} (машина {{vehicle_plate}}, заказ {{order_number}}) принято решение. Штраф: {{penalty}} руб. вместо {{penalty_made}} руб.\n{{reason}}\n', NULL);
-	PERFORM crm.ship_template('claim.decided', 'email', 'en', 'Decision on claim {{claim_id}}: {{penalty}} RUB',
+	PERFORM crm.ship_template('claim.decided.letter', 'email', 'en', 'Decision on claim {{claim_id}}: {{penalty}} RUB',
 		E'Good day.\n\nClaim {{claim_id}} (vehicle {{vehicle_plate}}, order {{order_number}}) has been decided. Penalty: {{penalty}} RUB instead of {{penalty_made}} RUB.\n{{reason}}\n', NULL);
-	PERFORM crm.ship_rule('claim.decided.letter', '{"event_kind": "claim.decided", "audience": "company_contacts", "channel": "email", "template": "claim.decided",
+	PERFORM crm.ship_rule('claim.decided.letter', '{"event_kind": "claim.decided", "audience": "company_contacts", "channel": "email", "template": "claim.decided.letter",
 		"once": "object", "expires_after": "72 hours"}');
 END
 $$;

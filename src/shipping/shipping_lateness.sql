@@ -424,9 +424,8 @@ BEGIN
 	IF TG_TABLE_NAME = 'trip_fact' THEN
 		SELECT array_agg(DISTINCT f.trip_id) INTO ids FROM fresh f WHERE f.state IN ('departed', 'arrived');
 	ELSIF TG_TABLE_NAME = 'trip_order' THEN
+		-- and a fresh trip, which has an order always
 		SELECT array_agg(DISTINCT f.trip_id) INTO ids FROM fresh f;
-	ELSIF TG_OP = 'INSERT' THEN
-		SELECT array_agg(f.id) INTO ids FROM fresh f;
 	ELSE
 		SELECT array_agg(f.id) INTO ids FROM fresh f WHERE f.state IN ('loading', 'cancelled');
 	END IF;
@@ -436,7 +435,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm.trip_proves() IS 'Trigger of crm.trip, crm.trip_order and crm.trip_fact: new trips, departures, arrivals and storno bear on lateness. Asleep until crm.activate()';
+COMMENT ON FUNCTION crm.trip_proves() IS 'Trigger of crm.trip, crm.trip_order and crm.trip_fact: fresh trips and further orders, departures, arrivals and storno bear on lateness. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.queue_written() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$

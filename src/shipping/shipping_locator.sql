@@ -47,3 +47,50 @@ END
 $$;
 COMMENT ON FUNCTION crm.wialon_locator(bigint) IS
 'Asks for the link by which a client sees the vehicle of a trip on Wialon''s map, and that vehicle alone; returns it when it is live. Otherwise NULL: the courier makes it once the trip has departed, event trip.track_link tells of it. Two hours after the arrival it is taken back. Errors: 42704 no trip; 55000 it is over, its vehicle has no tracker in Wialon, the integration names no locator_site. Claim 48';
+
+SELECT crm.register_event_kind('trip.track_link', 'trip',
+	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name', 'trip_state', 'at', 'at_local', 'date_local',
+		'track_url', 'track_link', 'departure'],
+	'The link by which the client sees the vehicle on the map is there', 'Готова ссылка, по которой клиент видит машину на карте');
+
+CREATE OR REPLACE FUNCTION crm.track_link_told(link_id bigint, url text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	l crm.locator_link;
+BEGIN
+	SELECT y.* INTO l FROM crm.locator_link y WHERE y.id = track_link_told.link_id FOR UPDATE;
+	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id)
+	SELECT 'trip.track_link', 'trip', t.id, t.company_id, crm.now(),
+		crm.trip_data(t.id) || jsonb_build_object('track_url', coalesce(track_link_told.url, ''), 'track_link', coalesce(track_link_told.url, ''), 'trip_state', t.state,
+			'departure', (l.tell_by IS NOT NULL)::integer, 'at', to_char(crm.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+			'at_local', coalesce(to_char(t.departed_at AT TIME ZONE z.zone, 'HH24:MI'), ''), 'date_local', coalesce(to_char(t.departed_at AT TIME ZONE z.zone, 'DD.MM.YYYY'), '')),
+		'trip', t.id || '.link.' || CASE WHEN l.state = 'live' THEN l.vehicle_id::text ELSE 'page' END
+	FROM crm.trip t
+	LEFT JOIN crm.place d ON d.id = t.destination_place_id
+	LEFT JOIN crm.place g ON g.id = t.origin_place_id
+	CROSS JOIN LATERAL (SELECT coalesce(d.time_zone, g.time_zone, current_setting('crm.time_zone', true), 'Europe/Moscow') AS zone) z
+	WHERE t.id = l.trip_id
+		AND (l.tell_by IS NOT NULL OR NOT EXISTS (SELECT FROM crm.locator_link y WHERE y.trip_id = l.trip_id AND y.vehicle_id = l.vehicle_id AND y.id <> l.id AND y.live_at IS NOT NULL));
+	UPDATE crm.locator_link y SET tell_by = NULL WHERE y.id = l.id AND y.tell_by IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION crm.track_link_told(bigint, text) IS 'Emits trip.track_link with an address, once for a trip and vehicle; departure in its data is 1 where the message of the departure has waited for it. Called when the GPS service made the link, and when it did not in time';
+
+CREATE OR REPLACE FUNCTION crm.locator_due() RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+DECLARE
+	l  record;
+	at timestamptz;
+BEGIN
+	IF NOT crm.guard() OR crm.mode() = 'off' THEN
+		RETURN NULL;
+	END IF;
+	FOR l IN SELECT y.id, y.trip_id FROM crm.locator_link y WHERE y.tell_by <= crm.clock() ORDER BY y.tell_by LIMIT 200 FOR UPDATE SKIP LOCKED LOOP
+		PERFORM crm.track_link_told(l.id, crm.trip_track_link(l.trip_id));
+	END LOOP;
+	SELECT y.tell_by INTO at FROM crm.locator_link y WHERE y.tell_by IS NOT NULL ORDER BY y.tell_by LIMIT 1;
+	RETURN greatest(crm.due_ms(at), CASE WHEN at <= crm.clock() THEN crm.monotonic_ms() + 200 END);
+END
+$$;
+COMMENT ON FUNCTION crm.locator_due() IS 'Hook due: departures whose locator link was not made within the setting locator_wait_s are told with our own page''s; says when the next one is due';
+SELECT crm.register_hook('due', 'locator', 'crm.locator_due');

@@ -57,6 +57,68 @@ CREATE OR REPLACE FUNCTION crm.explanation_form(language text, said text, proble
 $$;
 COMMENT ON FUNCTION crm.explanation_form(text, text, text, text) IS 'The form of an explanation as HTML: language, the words written so far, what was wrong with them (NULL: nothing), the field once as HTML';
 
+CREATE OR REPLACE FUNCTION crm.explanation_posted(l text, object_kind text, object_id bigint, request crm.http_request, OUT number bigint, OUT said text, OUT problem text, OUT names text[])
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	types text[];
+	files bytea[];
+BEGIN
+	BEGIN
+		SELECT crm.form_text(p.content) INTO said
+		FROM crm.form_parts(crm.header_value(request.headers, 'content-type'), request.body) p WHERE p.name = 'text' AND p.file_name IS NULL LIMIT 1;
+		SELECT array_agg(left(p.file_name, 200) ORDER BY p.n), array_agg(coalesce(p.media_type, 'application/octet-stream') ORDER BY p.n), array_agg(p.content ORDER BY p.n)
+		INTO names, types, files
+		FROM crm.form_parts(crm.header_value(request.headers, 'content-type'), request.body) WITH ORDINALITY AS p(name, file_name, media_type, content, n)
+		WHERE p.name = 'file' AND p.file_name <> '';
+		said := btrim(replace(said, E'\r\n', E'\n'), E' \t\n');
+		IF coalesce(said, '') = '' THEN
+			problem := crm.page_word(l, 'Напишите, что произошло.', 'Write what happened.');
+		ELSIF length(said) > 20000 THEN
+			problem := crm.page_word(l, 'Слишком длинно: до 20000 знаков.', 'Too long: 20000 signs at most.');
+		ELSIF cardinality(names) > 5 OR (SELECT sum(octet_length(f)) FROM unnest(files) f) > 10485760 THEN
+			problem := crm.page_word(l, 'Слишком много файлов: до пяти, вместе до 10 МБ. Выберите их ещё раз.', 'Too many files: up to five, 10 MB together. Choose them again.');
+		ELSIF EXISTS (SELECT FROM unnest(files) f WHERE octet_length(f) = 0) THEN
+			problem := crm.page_word(l, 'Один из файлов пуст. Выберите их ещё раз.', 'One of the files is empty. Choose them again.');
+		ELSE
+			IF $2 = 'claim' THEN
+				number := crm.explain_claim($3, said, coalesce(names, '{}'), coalesce(types, '{}'), coalesce(files, '{}'));
+			ELSE
+				number := crm.explain_slot($3, said, coalesce(names, '{}'), coalesce(types, '{}'), coalesce(files, '{}'));
+			END IF;
+		END IF;
+	EXCEPTION
+		WHEN object_not_in_prerequisite_state THEN
+			problem := crm.page_word(l, 'Объяснение уже не принимается: срок прошёл или решение вынесено. Свяжитесь с юристами завода.',
+				'No explanation is taken any more: the time is over, or it was decided. Write to the plant''s lawyers.');
+		WHEN program_limit_exceeded THEN
+			problem := crm.page_word(l, 'Объяснений уже слишком много. Свяжитесь с юристами завода.', 'There are too many explanations already. Write to the plant''s lawyers.');
+		WHEN data_exception THEN
+			problem := crm.page_word(l, 'Это не удалось прочитать. Проверьте текст и файлы.', 'This could not be read. Look at the text and the files.');
+	END;
+END
+$$;
+COMMENT ON FUNCTION crm.explanation_posted(text, text, bigint, crm.http_request) IS 'Reads the form of an explanation about a claim or slot and takes it: its number; else what was written, and in words of the language ru or en what was wrong with it';
+
+CREATE OR REPLACE FUNCTION crm.explanation_taken(l text, title text, number bigint, zone text, names text[], back text) RETURNS crm.http_response
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT crm.page_answer(200, crm.page_html($2,
+		format('<h1>%s</h1><p class="good">%s</p>', crm.html($2), crm.page_word($1, 'Объяснение принято. Его рассмотрят на заводе.', 'Your explanation was taken. The plant will review it.'))
+		|| crm.page_rows(ARRAY[crm.page_word($1, 'Номер объяснения', 'Number'), crm.page_word($1, 'Принято', 'Taken'), crm.page_word($1, 'Файлы', 'Files')],
+			ARRAY[$3::text, to_char(crm.now() AT TIME ZONE $4, 'DD.MM.YYYY HH24:MI'), array_to_string($5, ', ')])
+		|| format('<p><a href="">%s</a></p>', $6), $1))
+$$;
+COMMENT ON FUNCTION crm.explanation_taken(text, text, bigint, text, text[], text) IS 'The answer to an explanation that was taken: language, title, its number, zone of its time, names of its files, the words of the way back';
+
+CREATE OR REPLACE FUNCTION crm.explanations_html(l text, zone text, claim_id bigint, slot_id bigint) RETURNS text
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT coalesce(string_agg(format('<h2>%s %s</h2><p>%s</p>%s', crm.page_word($1, 'Ваше объяснение от', 'Your explanation of'), to_char(e.at AT TIME ZONE $2, 'DD.MM.YYYY HH24:MI'),
+			replace(crm.html(e.text_), E'\n', '<br>'), CASE WHEN f.names IS NULL THEN '' ELSE format('<p class="note">%s</p>', crm.html(f.names)) END), E'\n' ORDER BY e.id), '')
+	FROM crm.explanation e
+	LEFT JOIN LATERAL (SELECT string_agg(y.name, ', ' ORDER BY y.id) AS names FROM crm.explanation_file y WHERE y.explanation_id = e.id) f ON true
+	WHERE e.claim_id = $3 OR e.slot_id = $4
+$$;
+COMMENT ON FUNCTION crm.explanations_html(text, text, bigint, bigint) IS 'The explanations of a claim, or of a slot (the other NULL), as HTML for the carrier''s page';
+
 CREATE OR REPLACE FUNCTION crm.carrier_claim_page(claim_id bigint, request crm.http_request) RETURNS crm.http_response
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -68,11 +130,8 @@ DECLARE
 	said    text;
 	problem text;
 	names   text[];
-	types   text[];
-	files   bytea[];
 	number  bigint;
 	status  integer := 200;
-	before  text;
 	open    boolean;
 BEGIN
 	SELECT y.* INTO c FROM crm.claim y WHERE y.id = carrier_claim_page.claim_id;
@@ -83,40 +142,9 @@ BEGIN
 	title := crm.page_word(l, 'Претензия ', 'Claim ') || c.id;
 
 	IF request.method = 'POST' THEN
-		BEGIN
-			SELECT crm.form_text(p.content) INTO said
-			FROM crm.form_parts(crm.header_value(request.headers, 'content-type'), request.body) p WHERE p.name = 'text' AND p.file_name IS NULL LIMIT 1;
-			SELECT array_agg(left(p.file_name, 200) ORDER BY p.n), array_agg(coalesce(p.media_type, 'application/octet-stream') ORDER BY p.n), array_agg(p.content ORDER BY p.n)
-			INTO names, types, files
-			FROM crm.form_parts(crm.header_value(request.headers, 'content-type'), request.body) WITH ORDINALITY AS p(name, file_name, media_type, content, n)
-			WHERE p.name = 'file' AND p.file_name <> '';
-			said := btrim(replace(said, E'\r\n', E'\n'), E' \t\n');
-			IF coalesce(said, '') = '' THEN
-				problem := crm.page_word(l, 'Напишите, что произошло.', 'Write what happened.');
-			ELSIF length(said) > 20000 THEN
-				problem := crm.page_word(l, 'Слишком длинно: до 20000 знаков.', 'Too long: 20000 signs at most.');
-			ELSIF cardinality(names) > 5 OR (SELECT sum(octet_length(f)) FROM unnest(files) f) > 10485760 THEN
-				problem := crm.page_word(l, 'Слишком много файлов: до пяти, вместе до 10 МБ. Выберите их ещё раз.', 'Too many files: up to five, 10 MB together. Choose them again.');
-			ELSIF EXISTS (SELECT FROM unnest(files) f WHERE octet_length(f) = 0) THEN
-				problem := crm.page_word(l, 'Один из файлов пуст. Выберите их ещё раз.', 'One of the files is empty. Choose them again.');
-			ELSE
-				number := crm.explain_claim(c.id, said, coalesce(names, '{}'), coalesce(types, '{}'), coalesce(files, '{}'));
-			END IF;
-		EXCEPTION
-			WHEN object_not_in_prerequisite_state THEN
-				problem := crm.page_word(l, 'Объяснение уже не принимается: срок прошёл или решение вынесено. Свяжитесь с юристами завода.',
-					'No explanation is taken any more: the time is over, or it was decided. Write to the plant''s lawyers.');
-			WHEN program_limit_exceeded THEN
-				problem := crm.page_word(l, 'Объяснений уже слишком много. Свяжитесь с юристами завода.', 'There are too many explanations already. Write to the plant''s lawyers.');
-			WHEN data_exception THEN
-				problem := crm.page_word(l, 'Это не удалось прочитать. Проверьте текст и файлы.', 'This could not be read. Look at the text and the files.');
-		END;
+		SELECT p.number, p.said, p.problem, p.names INTO number, said, problem, names FROM crm.explanation_posted(l, 'claim', c.id, request) p;
 		IF number IS NOT NULL THEN
-			RETURN crm.page_answer(200, crm.page_html(title,
-				format('<h1>%s</h1><p class="good">%s</p>', crm.html(title), crm.page_word(l, 'Объяснение принято. Его рассмотрят юристы завода.', 'Your explanation was taken. The plant''s lawyers will review it.'))
-				|| crm.page_rows(ARRAY[crm.page_word(l, 'Номер объяснения', 'Number'), crm.page_word(l, 'Принято', 'Taken'), crm.page_word(l, 'Файлы', 'Files')],
-					ARRAY[number::text, to_char(crm.now() AT TIME ZONE zone, 'DD.MM.YYYY HH24:MI'), array_to_string(names, ', ')])
-				|| format('<p><a href="">%s</a></p>', crm.page_word(l, 'К претензии', 'Back to the claim')), l));
+			RETURN crm.explanation_taken(l, title, number, zone, names, crm.page_word(l, 'К претензии', 'Back to the claim'));
 		END IF;
 		status := 422;
 		SELECT y.* INTO c FROM crm.claim y WHERE y.id = carrier_claim_page.claim_id;
@@ -126,20 +154,55 @@ BEGIN
 
 	SELECT crm.page_rows(array_agg(r.label ORDER BY r.n), array_agg(r.value ORDER BY r.n)) INTO facts
 	FROM crm.claim_page_rows(c.id, l) WITH ORDINALITY AS r(label, value, n);
-	SELECT string_agg(format('<h2>%s %s</h2><p>%s</p>%s', crm.page_word(l, 'Ваше объяснение от', 'Your explanation of'), to_char(e.at AT TIME ZONE zone, 'DD.MM.YYYY HH24:MI'),
-			replace(crm.html(e.text_), E'\n', '<br>'), CASE WHEN f.names IS NULL THEN '' ELSE format('<p class="note">%s</p>', crm.html(f.names)) END), E'\n' ORDER BY e.id)
-	INTO before
-	FROM crm.explanation e
-	LEFT JOIN LATERAL (SELECT string_agg(y.name, ', ' ORDER BY y.id) AS names FROM crm.explanation_file y WHERE y.explanation_id = e.id) f ON true
-	WHERE e.claim_id = c.id;
 	open := c.state IN ('made', 'sent', 'explained') AND crm.now() <= c.explain_by;
 	RETURN crm.page_answer(status, crm.page_html(title,
-		format('<h1>%s</h1>', crm.html(title)) || facts || coalesce(before, '')
+		format('<h1>%s</h1>', crm.html(title)) || facts || crm.explanations_html(l, zone, c.id, NULL)
 		|| CASE WHEN open THEN format(E'<h2>%s</h2>\n', crm.page_word(l, 'Объяснить', 'Explain')) || crm.explanation_form(l, said, problem, crm.page_once())
 			WHEN problem IS NOT NULL THEN format('<p class="bad" role="alert">%s</p>', crm.html(problem)) ELSE '' END, l));
 END
 $$;
 COMMENT ON FUNCTION crm.carrier_claim_page(bigint, crm.http_request) IS 'A claim as its carrier sees it, and the form of his explanation with up to five files of 10 MB together (claim 73). What cannot be taken is said on the page, with the words that were written';
+
+CREATE OR REPLACE FUNCTION crm.carrier_slot_page(slot_id bigint, request crm.http_request) RETURNS crm.http_response
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	l       text := crm.page_language(request);
+	s       record;
+	title   text;
+	said    text;
+	problem text;
+	names   text[];
+	number  bigint;
+	status  integer := 200;
+	form    constant text := 'DD.MM.YYYY HH24:MI';
+BEGIN
+	SELECT y.*, d.data, coalesce(p.time_zone, current_setting('crm.time_zone')) AS zone INTO s
+	FROM crm.slot y CROSS JOIN LATERAL crm.slot_data(ARRAY[y.id]) d LEFT JOIN crm.place p ON p.id = y.place_id WHERE y.id = carrier_slot_page.slot_id;
+	IF NOT FOUND OR s.cancelled_at IS NOT NULL THEN
+		RETURN crm.link_gone();
+	END IF;
+	title := crm.page_word(l, 'Погрузка ', 'Loading ') || to_char(s.planned_from AT TIME ZONE s.zone, form);
+	IF request.method = 'POST' THEN
+		SELECT p.number, p.said, p.problem, p.names INTO number, said, problem, names FROM crm.explanation_posted(l, 'slot', s.id, request) p;
+		IF number IS NOT NULL THEN
+			RETURN crm.explanation_taken(l, title, number, s.zone, names, crm.page_word(l, 'Назад', 'Back'));
+		END IF;
+		status := 422;
+	ELSIF request.method <> 'GET' THEN
+		RETURN ROW (405, ARRAY['Allow: GET, HEAD, POST'], NULL)::crm.http_response;
+	END IF;
+	RETURN crm.page_answer(status, crm.page_html(title,
+		format('<h1>%s</h1>', crm.html(title))
+		|| crm.page_rows(ARRAY[crm.page_word(l, 'Место', 'Place'), crm.page_word(l, 'Ворота', 'Gate'), crm.page_word(l, 'Машина', 'Vehicle'), crm.page_word(l, 'Водитель', 'Driver'),
+				crm.page_word(l, 'Заказ', 'Order'), crm.page_word(l, 'Груз', 'Load'), crm.page_word(l, 'Прибыла', 'Arrived')],
+			ARRAY[nullif(s.data ->> 'place_name', ''), nullif(s.data ->> 'gate', ''), nullif(s.data ->> 'vehicle_plate', ''), nullif(s.data ->> 'driver', ''),
+				nullif(s.data ->> 'order_number', ''), nullif(s.data ->> 'product', ''), to_char(s.arrived_at AT TIME ZONE s.zone, form)])
+		|| crm.explanations_html(l, s.zone, NULL, s.id)
+		|| CASE WHEN s.arrived_at IS NULL THEN format('<p class="bad">%s</p>', crm.page_word(l, 'Машины ещё нет.', 'The vehicle is not here yet.')) ELSE '' END
+		|| format(E'<h2>%s</h2>\n', crm.page_word(l, 'Объяснить', 'Explain')) || crm.explanation_form(l, said, problem, crm.page_once()), l));
+END
+$$;
+COMMENT ON FUNCTION crm.carrier_slot_page(bigint, crm.http_request) IS 'A slot for which the driver is late, as its carrier or the client who fetches himself sees it, and the form in which he says why, with files (claims 54 and 55)';
 
 CREATE OR REPLACE FUNCTION crm.carrier_link_page(link_id bigint, request crm.http_request) RETURNS crm.http_response
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -149,12 +212,14 @@ BEGIN
 	SELECT y.* INTO k FROM crm.link y WHERE y.id = carrier_link_page.link_id;
 	IF k.object_kind = 'claim' THEN
 		RETURN crm.carrier_claim_page(k.object_id, request);
+	ELSIF k.object_kind = 'slot' THEN
+		RETURN crm.carrier_slot_page(k.object_id, request);
 	ELSIF k.object_kind = 'carrier_offer' THEN
 		RETURN crm.carrier_page(link_id, request);
 	END IF;
 	RETURN crm.link_gone();
 END
 $$;
-COMMENT ON FUNCTION crm.carrier_link_page(bigint, crm.http_request) IS 'Purpose carrier: the page of a carrier, by what its link is about: claim (73), carrier_offer (55)';
+COMMENT ON FUNCTION crm.carrier_link_page(bigint, crm.http_request) IS 'Purpose carrier: the page of a carrier, by what its link is about: claim (73), carrier_offer (55), slot (54)';
 
 SELECT crm.register_link_purpose('carrier', 'crm.carrier_link_page', 10747904);

@@ -10,27 +10,27 @@ DECLARE
 	line constant text := '<p style="margin:0 0 12px">%s</p>';
 	fact constant text := '<p style="margin:0 0 6px"><span style="color:#777777">%s</span><br><b>%s</b></p>';
 BEGIN
-	PERFORM crm.ship_template('waybill.arrived', 'sms', 'ru', NULL,
-		'На ст. {{station_name}} {{wagon_count|прибыл|прибыли|прибыло}} {{wagon_count}} {{wagon_count|вагон|вагона|вагонов}}, {{product}}, накладная {{waybill_number}}, {{date_local}} {{at_local}}.', NULL);
-	PERFORM crm.ship_template('waybill.arrived', 'sms', 'en', NULL,
-		'{{wagon_count}} {{wagon_count|wagon|wagons}} arrived at {{station_name}}: {{product}}, waybill {{waybill_number}}, {{date_local}} {{at_local}}.', NULL);
-	PERFORM crm.ship_template('waybill.arrived', 'email', 'ru', 'Накладная {{waybill_number}}: {{wagon_count|прибыл|прибыли|прибыло}} {{wagon_count}} {{wagon_count|вагон|вагона|вагонов}}',
+	PERFORM crm.ship_words('waybill.arrived', 'ru',
+		'На ст. {{station_name}} {{wagon_count|прибыл|прибыли|прибыло}} {{wagon_count}} {{wagon_count|вагон|вагона|вагонов}}, {{product}}, накладная {{waybill_number}}, {{date_local}} {{at_local}}.');
+	PERFORM crm.ship_words('waybill.arrived', 'en',
+		'{{wagon_count}} {{wagon_count|wagon|wagons}} arrived at {{station_name}}: {{product}}, waybill {{waybill_number}}, {{date_local}} {{at_local}}.');
+	PERFORM crm.ship_template('waybill.arrived.letter', 'email', 'ru', 'Накладная {{waybill_number}}: {{wagon_count|прибыл|прибыли|прибыло}} {{wagon_count}} {{wagon_count|вагон|вагона|вагонов}}',
 		E'Здравствуйте, {{contact_name}}!\n\nНа станцию {{station_name}} {{wagon_count|прибыл|прибыли|прибыло}} {{wagon_count}} {{wagon_count|вагон|вагона|вагонов}}: {{date_local}} {{at_local}}.\n\nНакладная: {{waybill_number}}\nЗаказ: {{order_number}}\nГруз: {{product}}, {{tonnes}} т\nВагоны: {{wagon_numbers}}\n',
 		format(letter, format(line, 'Здравствуйте, {{contact_name}}!')
 			|| format(line, 'На станцию <b>{{station_name}}</b> {{wagon_count|прибыл|прибыли|прибыло}} <b>{{wagon_count}} {{wagon_count|вагон|вагона|вагонов}}</b>.')
 			|| format(fact, 'Время', '{{date_local}} {{at_local}}') || format(fact, 'Накладная', '{{waybill_number}}') || format(fact, 'Заказ', '{{order_number}}')
 			|| format(fact, 'Груз', '{{product}}, {{tonnes}} т') || format(fact, 'Вагоны', '{{wagon_numbers}}')));
-	PERFORM crm.ship_template('waybill.arrived', 'email', 'en', 'Waybill {{waybill_number}}: {{wagon_count}} {{wagon_count|wagon|wagons}} arrived',
+	PERFORM crm.ship_template('waybill.arrived.letter', 'email', 'en', 'Waybill {{waybill_number}}: {{wagon_count}} {{wagon_count|wagon|wagons}} arrived',
 		E'Dear {{contact_name}},\n\n{{wagon_count}} {{wagon_count|wagon|wagons}} arrived at {{station_name}}: {{date_local}} {{at_local}}.\n\nWaybill: {{waybill_number}}\nOrder: {{order_number}}\nCargo: {{product}}, {{tonnes}} t\nWagons: {{wagon_numbers}}\n',
 		format(letter, format(line, 'Dear {{contact_name}},')
 			|| format(line, '<b>{{wagon_count}} {{wagon_count|wagon|wagons}}</b> arrived at <b>{{station_name}}</b>.')
 			|| format(fact, 'Time', '{{date_local}} {{at_local}}') || format(fact, 'Waybill', '{{waybill_number}}') || format(fact, 'Order', '{{order_number}}')
 			|| format(fact, 'Cargo', '{{product}}, {{tonnes}} t') || format(fact, 'Wagons', '{{wagon_numbers}}')));
 
-	PERFORM crm.ship_rule('waybill.arrived', '{"event_kind": "waybill.arrived", "condition": "(data ->> ''late'')::integer = 0", "audience": "waybill_contacts", "channel": "sms",
+	PERFORM crm.ship_rule('waybill.arrived', '{"event_kind": "waybill.arrived", "condition": "(data ->> ''late'')::integer = 0", "audience": "waybill_contacts", "channel": "auto",
 		"template": "waybill.arrived", "once": "event", "truth": "crm.waybill_is(object_id, ''{arrived,notified,delivered}'')", "priority": 2, "expires_after": "24 hours"}');
 	PERFORM crm.ship_rule('waybill.arrived.letter', '{"event_kind": "waybill.arrived", "condition": "(data ->> ''late'')::integer = 0", "audience": "waybill_contacts", "channel": "email",
-		"template": "waybill.arrived", "once": "event", "truth": "crm.waybill_is(object_id, ''{arrived,notified,delivered}'')", "expires_after": "72 hours"}');
+		"template": "waybill.arrived.letter", "once": "event", "truth": "crm.waybill_is(object_id, ''{arrived,notified,delivered}'')", "expires_after": "72 hours"}');
 	PERFORM crm.rules_check();
 END
 $$;

@@ -74,21 +74,27 @@ CREATE OR REPLACE FUNCTION crm.ship_robots() RETURNS void
 DECLARE
 	t record;
 BEGIN
+	-- code, kind, text, subject of the letter: NULL where another rule sends one with its paper
 	FOR t IN SELECT * FROM (VALUES
-		('order.reminder', 'order.reminder', 'Здравствуйте, {{contact_name}}! Пора сделать заказ. Ждём вашу заявку.', 'Dear {{contact_name}}, it is time to place your order.'),
-		('order.out_of_hours', 'order.created', 'Новый заказ {{order_number}}: {{client}}, {{product}}, {{tonnes}} т, {{at_local}}.', 'New order {{order_number}}: {{client}}, {{product}}, {{tonnes}} t, at {{at_local}}.'),
-		('lead.out_of_hours', 'lead.created', 'Новое обращение {{at_local}}: {{name}} {{phone}}. {{words}}', 'New request at {{at_local}}: {{name}} {{phone}}. {{words}}'),
+		('order.reminder', 'order.reminder', 'Здравствуйте, {{contact_name}}! Пора сделать заказ. Ждём вашу заявку.', 'Dear {{contact_name}}, it is time to place your order.', 'Пора сделать заказ', 'Time to place your order'),
+		('order.out_of_hours', 'order.created', 'Новый заказ {{order_number}}: {{client}}, {{product}}, {{tonnes}} т, {{at_local}}.', 'New order {{order_number}}: {{client}}, {{product}}, {{tonnes}} t, at {{at_local}}.',
+			'Новый заказ {{order_number}}', 'New order {{order_number}}'),
+		('lead.out_of_hours', 'lead.created', 'Новое обращение {{at_local}}: {{name}} {{phone}}. {{words}}', 'New request at {{at_local}}: {{name}} {{phone}}. {{words}}', 'Новое обращение', 'New request'),
 		('carrier_request.asked', 'carrier_request.asked', 'Срочно: заказ {{order_number}}, {{product}}, {{tonnes}} т, {{place_name}}, {{needed_local}}. Ответьте до {{deadline_local}}. {{link}}',
-			'Urgent: order {{order_number}}, {{product}}, {{tonnes}} t, {{place_name}}, {{needed_local}}. Answer by {{deadline_local}}. {{link}}'),
-		('carrier_request.expired', 'carrier_request.expired', 'Заказ {{order_number}}: ни один перевозчик не принял заявку на {{tonnes}} т.', 'Order {{order_number}}: no carrier took the request for {{tonnes}} t.'),
-		('slot.late', 'slot.late', 'Погрузка {{at_local}}, {{place_name}}: машина {{vehicle_plate}} опаздывает. Заказ {{order_number}}.', 'Loading at {{at_local}}, {{place_name}}: vehicle {{vehicle_plate}} is late. Order {{order_number}}.'),
-		('claim.made', 'claim.made', 'Претензия {{claim_id}}: {{vehicle_plate}}, опоздание {{late_minutes}} мин, штраф {{penalty}} руб. Объяснение до {{explain_by_local}}.',
-			'Claim {{claim_id}}: {{vehicle_plate}}, {{late_minutes}} min late, penalty {{penalty}} RUB. Explain by {{explain_by_local}}.'),
-		('claim.decided', 'claim.decided', 'Претензия {{claim_id}}: решение принято, штраф {{penalty}} руб. {{reason}}', 'Claim {{claim_id}} is decided, penalty {{penalty}} RUB. {{reason}}')
-	) AS v(code, kind, ru, en) LOOP
+			'Urgent: order {{order_number}}, {{product}}, {{tonnes}} t, {{place_name}}, {{needed_local}}. Answer by {{deadline_local}}. {{link}}',
+			'Срочная заявка: заказ {{order_number}}', 'Urgent request: order {{order_number}}'),
+		('carrier_request.expired', 'carrier_request.expired', 'Заказ {{order_number}}: ни один перевозчик не принял заявку на {{tonnes}} т.', 'Order {{order_number}}: no carrier took the request for {{tonnes}} t.',
+			'Заказ {{order_number}}: нет перевозчика', 'Order {{order_number}}: no carrier'),
+		('slot.late', 'slot.late', 'Погрузка {{at_local}}, {{place_name}}: машина {{vehicle_plate}} опаздывает. Заказ {{order_number}}. Сообщите причину. {{link}}',
+			'Loading at {{at_local}}, {{place_name}}: vehicle {{vehicle_plate}} is late. Order {{order_number}}. Tell us why. {{link}}',
+			'Машина {{vehicle_plate}} опаздывает на погрузку', 'Vehicle {{vehicle_plate}} is late for loading'),
+		('claim.made', 'claim.made', 'Претензия {{claim_id}}: {{vehicle_plate}}, опоздание {{late_minutes}} мин, штраф {{penalty}} руб. Объяснение до {{explain_by_local}}. {{link}}',
+			'Claim {{claim_id}}: {{vehicle_plate}}, {{late_minutes}} min late, penalty {{penalty}} RUB. Explain by {{explain_by_local}}. {{link}}', NULL, NULL),
+		('claim.decided', 'claim.decided', 'Претензия {{claim_id}}: решение принято, штраф {{penalty}} руб. {{reason}} {{link}}', 'Claim {{claim_id}} is decided, penalty {{penalty}} RUB. {{reason}} {{link}}', NULL, NULL)
+	) AS v(code, kind, ru, en, subject_ru, subject_en) LOOP
 		-- a room that is not installed has no such events
 		CONTINUE WHEN NOT EXISTS (SELECT FROM crm.event_kind k WHERE k.kind = t.kind);
-		PERFORM crm.ship_template(t.code, 'sms', 'ru', NULL, t.ru, NULL), crm.ship_template(t.code, 'sms', 'en', NULL, t.en, NULL);
+		PERFORM crm.ship_words(t.code, 'ru', t.ru, t.subject_ru), crm.ship_words(t.code, 'en', t.en, t.subject_en);
 	END LOOP;
 	FOR t IN SELECT * FROM (VALUES
 		('order.reminder', '{"event_kind": "order.reminder", "audience": "schedule_contact", "truth": "crm.no_order_since(company_id, at, (data ->> ''hours'')::integer)", "expires_after": "4 hours"}'),
@@ -99,11 +105,11 @@ BEGIN
 			"priority": 2, "quiet": "urgent", "expires_after": "24 hours"}'),
 		('carrier_request.expired', '{"event_kind": "carrier_request.expired", "audience": "manager_on_duty", "once": "object", "priority": 2, "quiet": "urgent", "expires_after": "12 hours"}'),
 		('slot.late', '{"event_kind": "slot.late", "audience": "company_contacts", "once": "object", "priority": 2, "quiet": "urgent", "expires_after": "3 hours"}'),
-		('claim.made', '{"event_kind": "claim.made", "audience": "company_contacts", "expires_after": "72 hours"}'),
+		('claim.made', '{"event_kind": "claim.made", "audience": "company_contacts", "truth": "crm.claim_stands(object_id)", "expires_after": "72 hours"}'),
 		('claim.decided', '{"event_kind": "claim.decided", "audience": "company_contacts", "expires_after": "72 hours"}')
 	) AS v(code, definition) LOOP
 		CONTINUE WHEN NOT EXISTS (SELECT FROM crm.event_kind k WHERE k.kind = t.definition::jsonb ->> 'event_kind');
-		PERFORM crm.ship_rule(t.code, t.definition::jsonb || jsonb_build_object('channel', 'sms', 'template', t.code)
+		PERFORM crm.ship_rule(t.code, t.definition::jsonb || jsonb_build_object('channel', 'auto', 'template', t.code)
 			|| CASE WHEN t.code = 'slot.late' AND EXISTS (SELECT FROM crm.truth x WHERE x.name = 'slot_late') THEN '{"truth": "crm.slot_late(object_id)"}'::jsonb ELSE '{}' END);
 	END LOOP;
 	PERFORM crm.rules_check();

@@ -150,7 +150,7 @@ COMMENT ON FUNCTION crm.slot_data(bigint[]) IS 'What a template may say of slots
 
 SELECT crm.register_event_kind('slot.' || k.verb, 'slot',
 	ARRAY['slot_id', 'slot_kind', 'version', 'order_number', 'product', 'client', 'carrier', 'vehicle_plate', 'driver', 'driver_phone',
-		'place_name', 'gate', 'grace_minutes', 'at', 'at_local', 'to_local', 'date_local', 'called_local'], k.en, k.ru)
+		'place_name', 'gate', 'grace_minutes', 'at', 'at_local', 'to_local', 'date_local', 'called_local', 'link'], k.en, k.ru)
 FROM (VALUES
 	('planned', 'A slot was planned or moved', 'Назначено или перенесено время погрузки'),
 	('called', 'The driver was called to the gate', 'Водитель вызван на погрузку'),
@@ -161,6 +161,16 @@ CREATE OR REPLACE FUNCTION crm.slots_judge(slot_ids bigint[]) RETURNS void
 DECLARE
 	plant bigint;
 	trips bigint[];
+	-- a slot an element
+	ids bigint[];
+	kinds text[];
+	vehicles bigint[];
+	places bigint[];
+	agreeds timestamptz[];
+	los timestamptz[];
+	his timestamptz[];
+	firsts boolean[];
+	voids boolean[];
 BEGIN
 	IF NOT crm.guard() OR coalesce(cardinality(slot_ids), 0) = 0 THEN
 		RETURN;
@@ -169,17 +179,24 @@ BEGIN
 	PERFORM FROM crm.slot s WHERE s.id = ANY (slot_ids) ORDER BY s.id FOR NO KEY UPDATE;
 	SELECT min(p.id) INTO plant FROM crm.place p WHERE p.kind = 'plant' AND p.archived_at IS NULL HAVING count(*) = 1;
 
-	-- Proofs that other facts hold: entries by GPS, weighings. Those that were disproved go.
-	WITH near AS MATERIALIZED (
-		SELECT s.id, s.kind, s.vehicle_id, coalesce(s.place_id, CASE s.kind WHEN 'loading' THEN plant END) AS place_id, s.agreed_from,
+	-- Each slot with its share of its vehicle's time: up to half the way to the slot before and after it.
+	SELECT array_agg(n.id), array_agg(n.kind), array_agg(n.vehicle_id), array_agg(n.place_id), array_agg(n.agreed_from), array_agg(n.lo), array_agg(n.hi), array_agg(n.first_), array_agg(n.void)
+	INTO ids, kinds, vehicles, places, agreeds, los, his, firsts, voids
+	FROM (
+		SELECT s.id, s.kind, s.vehicle_id, coalesce(s.place_id, CASE s.kind WHEN 'loading' THEN plant END) AS place_id, s.agreed_from, s.cancelled_at IS NOT NULL AS void,
 			greatest(s.agreed_from - interval '12 hours', b.at + (s.agreed_from - b.at) / 2) AS lo,
 			least(coalesce(s.agreed_to, s.agreed_from) + interval '24 hours', s.agreed_from + (a.at - s.agreed_from) / 2) AS hi,
 			b.at IS NULL AS first_
-		FROM (SELECT y.* FROM crm.slot y WHERE y.id = ANY (slot_ids) AND y.vehicle_id IS NOT NULL AND y.cancelled_at IS NULL OFFSET 0) s
+		FROM (SELECT y.* FROM crm.slot y WHERE y.id = ANY (slot_ids) OFFSET 0) s
 		LEFT JOIN LATERAL (SELECT y.agreed_from AS at FROM crm.slot y WHERE y.vehicle_id = s.vehicle_id AND y.agreed_from < s.agreed_from
 			AND y.agreed_from > s.agreed_from - interval '24 hours' AND y.kind = s.kind AND y.cancelled_at IS NULL ORDER BY y.agreed_from DESC LIMIT 1) b ON true
 		LEFT JOIN LATERAL (SELECT y.agreed_from AS at FROM crm.slot y WHERE y.vehicle_id = s.vehicle_id AND y.agreed_from > s.agreed_from
-			AND y.agreed_from < s.agreed_from + interval '48 hours' AND y.kind = s.kind AND y.cancelled_at IS NULL ORDER BY y.agreed_from LIMIT 1) a ON true
+			AND y.agreed_from < s.agreed_from + interval '48 hours' AND y.kind = s.kind AND y.cancelled_at IS NULL ORDER BY y.agreed_from LIMIT 1) a ON true) n;
+
+	-- Proofs that other facts hold: entries by GPS, weighings. Those that were disproved go.
+	WITH near AS MATERIALIZED (
+		SELECT u.* FROM unnest(ids, kinds, vehicles, places, agreeds, los, his, firsts, voids) AS u(id, kind, vehicle_id, place_id, agreed_from, lo, hi, first_, void)
+		WHERE u.vehicle_id IS NOT NULL AND NOT u.void
 	), void AS (
 		UPDATE crm.checkin c SET cancelled_at = crm.now()
 		FROM near n
@@ -213,14 +230,7 @@ BEGIN
 	WHERE c.cancelled_at IS NOT NULL OR c.at <> excluded.at;
 
 	WITH near AS MATERIALIZED (
-		SELECT s.id, s.kind, s.vehicle_id, coalesce(s.place_id, CASE s.kind WHEN 'loading' THEN plant END) AS place_id, s.cancelled_at,
-			greatest(s.agreed_from - interval '12 hours', b.at + (s.agreed_from - b.at) / 2) AS lo,
-			least(coalesce(s.agreed_to, s.agreed_from) + interval '24 hours', s.agreed_from + (a.at - s.agreed_from) / 2) AS hi
-		FROM (SELECT y.* FROM crm.slot y WHERE y.id = ANY (slot_ids) OFFSET 0) s
-		LEFT JOIN LATERAL (SELECT y.agreed_from AS at FROM crm.slot y WHERE y.vehicle_id = s.vehicle_id AND y.agreed_from < s.agreed_from
-			AND y.agreed_from > s.agreed_from - interval '24 hours' AND y.kind = s.kind AND y.cancelled_at IS NULL ORDER BY y.agreed_from DESC LIMIT 1) b ON true
-		LEFT JOIN LATERAL (SELECT y.agreed_from AS at FROM crm.slot y WHERE y.vehicle_id = s.vehicle_id AND y.agreed_from > s.agreed_from
-			AND y.agreed_from < s.agreed_from + interval '48 hours' AND y.kind = s.kind AND y.cancelled_at IS NULL ORDER BY y.agreed_from LIMIT 1) a ON true
+		SELECT u.* FROM unnest(ids, kinds, vehicles, places, los, his, voids) AS u(id, kind, vehicle_id, place_id, lo, hi, void)
 	), proved AS MATERIALIZED (
 		SELECT n.id, n.place_id, c.id AS checkin_id, c.at, c.error_s, c.means
 		FROM near n
@@ -230,7 +240,7 @@ BEGIN
 				UNION ALL
 				(SELECT y.* FROM crm.checkin y WHERE y.vehicle_id = n.vehicle_id AND y.at BETWEEN n.lo AND n.hi AND y.slot_id IS NULL AND y.cancelled_at IS NULL
 					AND (y.place_id = n.place_id OR y.place_id IS NULL AND n.kind = 'loading' OR n.place_id IS NULL AND n.kind = 'loading') OFFSET 0)) k
-			WHERE n.cancelled_at IS NULL
+			WHERE NOT n.void
 			ORDER BY k.at, k.error_s NULLS FIRST, k.id LIMIT 1) c ON true
 	), told AS (
 		UPDATE crm.slot s SET arrived_at = p.at, arrived_error_s = p.error_s, arrived_means = p.means, arrived_checkin_id = p.checkin_id,
@@ -373,7 +383,7 @@ $$;
 COMMENT ON FUNCTION crm.passage_proves() IS 'Trigger of crm.passage: entries with dwell, and those that were disproved, bear on the slots of their vehicles. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.weighing_proves() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
 	vehicles bigint[];
 	ats      timestamptz[];
@@ -381,14 +391,19 @@ BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
-	SELECT array_agg(f.vehicle_id), array_agg(f.weighed_at) INTO vehicles, ats FROM fresh f WHERE f.vehicle_id IS NOT NULL;
+	-- not where its proof is drawn already: a load's own trip is a second look at the same row
+	SELECT array_agg(f.vehicle_id), array_agg(f.weighed_at) INTO vehicles, ats
+	FROM fresh f
+	LEFT JOIN LATERAL (SELECT y.vehicle_id, y.at, y.cancelled_at FROM crm.checkin y WHERE y.source = 'weighing' AND y.source_id = f.id::text OFFSET 0) c ON true
+	WHERE f.vehicle_id IS NOT NULL AND (c.vehicle_id IS DISTINCT FROM f.vehicle_id OR (c.cancelled_at IS NULL) <> (f.cancelled_at IS NULL)
+		OR c.at > f.weighed_at OR f.gross_kg IS NULL AND c.at <> f.weighed_at);
 	IF vehicles IS NOT NULL THEN
 		PERFORM crm.slots_judge(crm.slots_near(vehicles, ats));
 	END IF;
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm.weighing_proves() IS 'Trigger of crm.shipment: a weighing of a vehicle proves that it was there. Asleep until crm.activate()';
+COMMENT ON FUNCTION crm.weighing_proves() IS 'Trigger of crm.shipment: a weighing of a vehicle proves that it was there; one whose proof stands as it is bears on nothing. Asleep until crm.activate()';
 
 CREATE OR REPLACE FUNCTION crm.order_window() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
@@ -438,11 +453,18 @@ BEGIN
 		UPDATE crm.slot s SET late_told_at = moment
 		WHERE s.id = ANY (due) AND s.late_told_at IS NULL AND s.arrived_at IS NULL
 		RETURNING s.id, s.late_at
+	), known AS MATERIALIZED (
+		SELECT m.id, m.late_at, d.company_id, d.data FROM marked m JOIN crm.slot_data(due) d ON d.slot_id = m.id
+	), linked AS MATERIALIZED (
+		-- by which the carrier, or the client who fetches himself, says why
+		SELECT k.object_id, k.url
+		FROM (SELECT array_agg(n.id ORDER BY n.id) AS ids, array_agg(n.late_at + interval '3 days' ORDER BY n.id) AS ends, array_agg(n.company_id ORDER BY n.id) AS companies FROM known n) a
+		CROSS JOIN LATERAL crm.keep_links('carrier', 'slot', a.ids, a.ends, a.companies) k
 	)
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id)
-	SELECT 'slot.late', 'slot', m.id, d.company_id, m.late_at, d.data, 'slot', m.id || '.late'
-	FROM marked m JOIN crm.slot_data(due) d ON d.slot_id = m.id
-	ORDER BY m.late_at, m.id;
+	SELECT 'slot.late', 'slot', n.id, n.company_id, n.late_at, n.data || jsonb_build_object('link', coalesce(k.url, '')), 'slot', n.id || '.late'
+	FROM known n LEFT JOIN linked k ON k.object_id = n.id
+	ORDER BY n.late_at, n.id;
 	RETURN cardinality(due);
 END
 $$;

@@ -1189,13 +1189,7 @@ BEGIN
 	ELSE
 		UPDATE crm.locator_link AS x SET state = 'live', token = $3 ->> 'h', live_at = crm.now(), problem = NULL,
 			expires_at = crm.now() + interval '1 hour' * crm.setting_of($1, 'locator_hours')::integer WHERE x.id = l.id;
-		INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id)
-		SELECT 'trip.track_link', 'trip', t.id, t.company_id, crm.now(),
-			crm.trip_data(t.id) || jsonb_build_object('track_url', crm.track_url(t.id), 'trip_state', t.state,
-				'at', to_char(crm.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
-			'trip', t.id || '.link.' || l.vehicle_id
-		FROM crm.trip AS t WHERE t.id = l.trip_id
-			AND NOT EXISTS (SELECT FROM crm.locator_link AS y WHERE y.trip_id = l.trip_id AND y.vehicle_id = l.vehicle_id AND y.id <> l.id AND y.live_at IS NOT NULL);
+		PERFORM crm.track_link_told(l.id, crm.track_url(l.trip_id));
 	END IF;
 END
 $$;
@@ -1315,16 +1309,12 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm.gps_wialon_zone_health() IS 'Rows of crm.health about Wialon: zones that cannot be read, links that cannot be made, a token that may not make them.';
 SELECT crm.register_hook('health', 'gps_wialon zones', 'crm.gps_wialon_zone_health');
-SELECT crm.register_event_kind('trip.track_link', 'trip',
-	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name', 'trip_state', 'at', 'track_url'],
-	'The link by which the client sees the vehicle on the map is there', 'Готова ссылка, по которой клиент видит машину на карте');
-
 SELECT crm.register_kind('gps_wialon', 'crm.gps_wialon_next', 'crm.gps_wialon_take',
 	test_function => 'crm.gps_wialon_test', judge_function => 'crm.gps_wialon_judge',
 	defaults => '{"poll_ms": 5000, "max_in_flight": 1, "max_reply_bytes": 16777216, "timeout_ms": 60000, "operate_as": "", "map_by_plate": true,
 		"units_page": 1000, "units_every_s": 600, "slice_s": 86400, "history_count": 10000, "history_back_s": 3600, "history_first_s": 3600,
 		"history_max_s": 2592000, "history_ahead_s": 10, "import_units": false, "import_zones": false, "zones_kind": "other", "zones_every_s": 3600,
-		"locator_site": "", "locator_auto": false, "locator_hours": 72,
+		"locator_site": "", "locator_auto": false, "locator_hours": 72, "locator_wait_s": 60,
 		"push": {"unit": "unit_id", "name": "unit", "time": "t", "lat": "lat", "lon": "lon", "speed": "speed"}}',
 	description_en => 'Positions of vehicles from Wialon (Remote API), with history for what was missed',
 	description_ru => 'Координаты машин из Wialon (Remote API), с дочитыванием пропущенного из истории');
