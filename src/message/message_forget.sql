@@ -162,6 +162,11 @@ BEGIN
 		UPDATE crm.event e SET data = crm.forget_json(e.data, own, alias)
 		WHERE e.object_kind = 'message' AND e.object_id = ANY (ids) AND e.data::text ~* own;
 	END IF;
+	-- the rooms above, which may still read by what the person is known
+	FOR hook IN SELECT h.name, h.function FROM crm.hook h WHERE h.point = 'forget' ORDER BY h.position LOOP
+		EXECUTE format('SELECT %s($1)', hook.function) INTO n USING $1;
+		done := done || jsonb_build_object(hook.name, n);
+	END LOOP;
 	UPDATE crm.contact_point x SET value = 'forgotten:' || x.id, raw = NULL, state = 'invalid', verified_by = NULL
 	WHERE x.contact_id = $1 AND x.value <> 'forgotten:' || x.id;
 	GET DIAGNOSTICS n = ROW_COUNT;
@@ -174,10 +179,6 @@ BEGIN
 	WHERE x.id = $1 AND x.source <> 'forgotten';
 	GET DIAGNOSTICS n = ROW_COUNT;
 	done := done || jsonb_build_object('crm.contact', n);
-	FOR hook IN SELECT h.name, h.function FROM crm.hook h WHERE h.point = 'forget' ORDER BY h.position LOOP
-		EXECUTE format('SELECT %s($1)', hook.function) INTO n USING $1;
-		done := done || jsonb_build_object(hook.name, n);
-	END LOOP;
 
 	-- Then whatever names the person in a row of something else: every table, every text.
 	IF everywhere IS NOT NULL THEN
