@@ -116,6 +116,8 @@ UPDATE crm.locator_link SET state = 'live', token = 'bcdefghijklmnopq', live_at 
 SELECT crm.track_link_told(id, crm.track_url(trip_id)) FROM crm.locator_link WHERE vehicle_id = 903;
 SELECT pg_temp.at(crm.now() + interval '2 minutes');
 SELECT count(*), count(*) FILTER (WHERE data ->> 'departure' = '1') FROM crm.event WHERE kind = 'trip.track_link';
+-- measured from the fix that proved the departure
+SELECT l.rule, l.event_kind, EXISTS (SELECT FROM crm.fact_trip_fix f WHERE f.object_id = l.trip_id AND f.kind = 'trip.departed' AND (f.fix_at AT TIME ZONE crm.kpi_zone())::timestamp(3) = l.fix_at) FROM crm_bi.notice_latency l WHERE l.rule = 'trip.departed.locator' ORDER BY l.message_id;
 \echo -- nothing that a link could begin with: the text stands without it
 SET LOCAL crm.public_url = '';
 SELECT pg_temp.load(4);

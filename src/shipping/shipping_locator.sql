@@ -50,7 +50,7 @@ COMMENT ON FUNCTION crm.wialon_locator(bigint) IS
 
 SELECT crm.register_event_kind('trip.track_link', 'trip',
 	ARRAY['trip_id', 'order_number', 'product', 'tonnes', 'waybill', 'vehicle_plate', 'driver', 'driver_phone', 'place_name', 'origin_name', 'trip_state', 'at', 'at_local', 'date_local',
-		'track_url', 'track_link', 'departure'],
+		'track_url', 'track_link', 'departure', 'fix_at'],
 	'The link by which the client sees the vehicle on the map is there', 'Готова ссылка, по которой клиент видит машину на карте');
 
 CREATE OR REPLACE FUNCTION crm.track_link_told(link_id bigint, url text) RETURNS void
@@ -63,7 +63,10 @@ BEGIN
 	SELECT 'trip.track_link', 'trip', t.id, t.company_id, crm.now(),
 		crm.trip_data(t.id) || jsonb_build_object('track_url', coalesce(track_link_told.url, ''), 'track_link', coalesce(track_link_told.url, ''), 'trip_state', t.state,
 			'departure', (l.tell_by IS NOT NULL)::integer, 'at', to_char(crm.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-			'at_local', coalesce(to_char(t.departed_at AT TIME ZONE z.zone, 'HH24:MI'), ''), 'date_local', coalesce(to_char(t.departed_at AT TIME ZONE z.zone, 'DD.MM.YYYY'), '')),
+			'at_local', coalesce(to_char(t.departed_at AT TIME ZONE z.zone, 'HH24:MI'), ''), 'date_local', coalesce(to_char(t.departed_at AT TIME ZONE z.zone, 'DD.MM.YYYY'), ''))
+			-- the fix that proved the departure, by which the way to the provider is measured
+			|| CASE WHEN l.tell_by IS NOT NULL THEN jsonb_build_object('fix_at', coalesce((SELECT e.data ->> 'fix_at' FROM crm.event e
+				WHERE e.object_kind = 'trip' AND e.object_id = t.id AND e.kind = 'trip.departed' AND e.known_at >= l.wanted_at - interval '1 day' LIMIT 1), '')) ELSE '{}' END,
 		'trip', t.id || '.link.' || CASE WHEN l.state = 'live' THEN l.vehicle_id::text ELSE 'page' END
 	FROM crm.trip t
 	LEFT JOIN crm.place d ON d.id = t.destination_place_id
