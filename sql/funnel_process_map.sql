@@ -39,11 +39,10 @@ INSERT INTO crm.deal (id, funnel_id, stage_id, name) SELECT 10000 + g, 9001, 900
 DO $$
 DECLARE at timestamptz := '2026-11-10 12:00+03';
 BEGIN
-	PERFORM setseed(0.3);
 	FOR turn IN 1 .. 60 LOOP
 		at := at + interval '7 hours';
 		PERFORM crm.set_now(at, 0);
-		UPDATE crm.deal SET stage_id = 9001 + (stage_id - 9001 + 1 + (random() * 2)::integer) % 4 WHERE funnel_id = 9001 AND random() < 0.3;
+		UPDATE crm.deal SET stage_id = 9001 + (stage_id - 9001 + 1 + abs(hashint8(id * 100 + turn) % 3)) % 4 WHERE funnel_id = 9001 AND abs(hashint8(id * 1000 + turn) % 10) < 3;
 	END LOOP;
 END $$;
 CREATE TEMP TABLE twin AS

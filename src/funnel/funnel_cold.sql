@@ -98,45 +98,50 @@ END
 $$;
 COMMENT ON FUNCTION crm.add_call_list(text, text, text, text, integer, interval, text, text) IS 'Makes a call list whose deals go into a funnel (its first stage, or the one named); returns its number. Further settings are columns of crm.call_list. Errors: P0002 no such funnel, 22023 no such stage or calendar, 23505 the code is taken, 23514 a value out of its bounds';
 
+-- in plpgsql, which keeps its plans: a function in SQL is planned again by each statement that calls it
 CREATE OR REPLACE FUNCTION crm.call_list_phones(contact_id bigint) RETURNS text[]
-	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT array_agg(p.value ORDER BY p.state = 'verified' DESC, p.state = 'unknown' DESC, p.is_mobile DESC, p.id)
-	FROM crm.contact_point p WHERE p.contact_id = $1 AND p.kind = 'phone' AND p.state <> 'invalid';
-END;
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN (SELECT array_agg(p.value ORDER BY p.state = 'verified' DESC, p.state = 'unknown' DESC, p.is_mobile DESC, p.id)
+		FROM crm.contact_point p WHERE p.contact_id = $1 AND p.kind = 'phone' AND p.state <> 'invalid');
+END
+$$;
 COMMENT ON FUNCTION crm.call_list_phones(bigint) IS 'Numbers of a contact in the order in which they are tried: proved ones first, then mobiles; without those known to be wrong. NULL: none';
 
-CREATE OR REPLACE FUNCTION crm.call_barred(contact_id bigint) RETURNS boolean
-	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT EXISTS (SELECT FROM crm.do_not_call d WHERE d.contact_id = $1 AND d.lifted_at IS NULL)
-		OR EXISTS (SELECT FROM crm.contact c JOIN crm.do_not_call d ON d.company_id = c.company_id AND d.lifted_at IS NULL WHERE c.id = $1)
-		OR EXISTS (SELECT FROM crm.contact_point p JOIN crm.do_not_call d ON d.phone_sha256 = sha256(convert_to(p.value, 'UTF8')) AND d.lifted_at IS NULL
-			WHERE p.contact_id = $1 AND p.kind = 'phone');
-END;
-COMMENT ON FUNCTION crm.call_barred(bigint) IS 'Whether a contact must not be called: it, its company or one of its numbers stands in crm.do_not_call';
-
-CREATE OR REPLACE FUNCTION crm.call_hindrance(contact_id bigint, purpose text, owned boolean, employee_id bigint) RETURNS text
-	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT CASE
+CREATE OR REPLACE FUNCTION crm.call_hindrances(contact_ids bigint[], purpose text, owned boolean, employee_id bigint) RETURNS TABLE (contact_id bigint, hindrance text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+BEGIN
+	RETURN QUERY SELECT c.id, CASE
 		WHEN c.archived_at IS NOT NULL OR k.archived_at IS NOT NULL THEN 'archived'
-		WHEN crm.call_barred(c.id) THEN 'do_not_call'
-		WHEN crm.call_list_phones(c.id) IS NULL THEN 'no_phone'
-		WHEN $2 IS NOT NULL AND NOT crm.consented(c.id, $2) THEN 'no_consent'
-		WHEN $2 IS DISTINCT FROM 'processing' AND NOT crm.consented(c.id, 'advertising')
-			AND EXISTS (SELECT FROM crm.consent x WHERE x.contact_id = c.id AND x.purpose = 'advertising' AND x.withdrawn_at <= crm.now()) THEN 'no_consent'
-		WHEN NOT $3 AND k.owner_id IS DISTINCT FROM $4 AND k.owner_id IS NOT NULL THEN 'owned'
+		WHEN EXISTS (SELECT FROM crm.do_not_call d WHERE d.contact_id = c.id AND d.lifted_at IS NULL OFFSET 0)
+			OR EXISTS (SELECT FROM crm.do_not_call d WHERE d.company_id = c.company_id AND d.lifted_at IS NULL OFFSET 0)
+			OR EXISTS (SELECT FROM (SELECT p.value FROM crm.contact_point p WHERE p.contact_id = c.id AND p.kind = 'phone' OFFSET 0) p
+				WHERE EXISTS (SELECT FROM crm.do_not_call d WHERE d.phone_sha256 = sha256(convert_to(p.value, 'UTF8')) AND d.lifted_at IS NULL OFFSET 0)) THEN 'do_not_call'
+		WHEN NOT EXISTS (SELECT FROM crm.contact_point p WHERE p.contact_id = c.id AND p.kind = 'phone' AND p.state <> 'invalid' OFFSET 0) THEN 'no_phone'
+		WHEN $2 IS NOT NULL AND NOT a.agreed THEN 'no_consent'
+		WHEN $2 IS DISTINCT FROM 'processing' AND NOT a.ads AND a.withdrawn THEN 'no_consent'
+		WHEN NOT $3 AND k.owner_id IS NOT NULL AND k.owner_id IS DISTINCT FROM $4 THEN 'owned'
 	END
-	FROM crm.contact c LEFT JOIN crm.company k ON k.id = c.company_id WHERE c.id = $1;
-END;
-COMMENT ON FUNCTION crm.call_hindrance(bigint, text, boolean, bigint) IS 'Why a contact is not called from a list with this purpose and rule on owned companies, by this employee: archived, do_not_call, no_phone, no_consent, owned; NULL: it may be';
+	FROM unnest($1) WITH ORDINALITY AS u(id, n)
+	CROSS JOIN LATERAL (SELECT y.id, y.company_id, y.archived_at FROM crm.contact y WHERE y.id = u.id OFFSET 0) c
+	LEFT JOIN LATERAL (SELECT y.owner_id, y.archived_at FROM crm.company y WHERE y.id = c.company_id OFFSET 0) k ON true
+	CROSS JOIN LATERAL (
+		SELECT coalesce(bool_or(x.stands AND x.purpose = $2), false) AS agreed, coalesce(bool_or(x.stands AND x.purpose = 'advertising'), false) AS ads,
+			coalesce(bool_or(x.purpose = 'advertising' AND x.withdrawn_at <= crm.now()), false) AS withdrawn
+		FROM (SELECT y.purpose, y.withdrawn_at, y.given_at <= crm.now() AND (y.withdrawn_at IS NULL OR y.withdrawn_at > crm.now()) AS stands
+			FROM crm.consent y WHERE y.contact_id = c.id OFFSET 0) x) a
+	ORDER BY u.n;
+END
+$$;
+COMMENT ON FUNCTION crm.call_hindrances(bigint[], text, boolean, bigint) IS 'Why contacts are not called from a list with this purpose and rule on owned companies, by this employee: archived, do_not_call (it, its company or one of its numbers stands in crm.do_not_call), no_phone, no_consent, owned; NULL: it may be called. In the order of the contacts';
 
 CREATE OR REPLACE FUNCTION crm.call_list_add(list text, contact_ids bigint[]) RETURNS TABLE (added integer, present integer, barred integer, unknown integer)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
 	l     crm.call_list := crm.call_list_row(list);
+	open  constant boolean := to_regprocedure('crm.sees_company(bigint)') IS NULL;
 	here  bigint[];
+	fresh bigint[];
 	zones text[];
 	good  bigint[];
 BEGIN
@@ -146,14 +151,16 @@ BEGIN
 	SELECT array_agg(c.id ORDER BY u.n) INTO here
 	FROM (SELECT x.id, min(x.n) AS n FROM unnest(contact_ids) WITH ORDINALITY AS x(id, n) GROUP BY x.id) u
 	CROSS JOIN LATERAL (SELECT y.id, y.company_id FROM crm.contact y WHERE y.id = u.id AND y.source <> 'employee' OFFSET 0) c
-	WHERE c.company_id IS NULL OR crm.call_list_sees('sees_company', c.company_id);
+	WHERE open OR c.company_id IS NULL OR crm.call_list_sees('sees_company', c.company_id);
 	unknown := (SELECT count(DISTINCT u) FROM unnest(contact_ids) u) - coalesce(cardinality(here), 0);
-	SELECT array_agg(u.id ORDER BY u.n) FILTER (WHERE u.hindrance IS NULL), count(*) FILTER (WHERE u.hindrance IS NOT NULL)
+	-- Who is on the list already stays there, whatever became of him.
+	SELECT array_agg(h.id ORDER BY h.n) INTO fresh
+	FROM unnest(here) WITH ORDINALITY AS h(id, n)
+	WHERE NOT EXISTS (SELECT FROM crm.call_list_entry e WHERE e.list_id = l.id AND e.contact_id = h.id OFFSET 0);
+	SELECT array_agg(h.contact_id ORDER BY h.n) FILTER (WHERE h.hindrance IS NULL), count(*) FILTER (WHERE h.hindrance IS NOT NULL)
 	INTO good, barred
-	FROM (SELECT h.id, h.n, CASE WHEN NOT EXISTS (SELECT FROM crm.call_list_entry e WHERE e.list_id = l.id AND e.contact_id = h.id OFFSET 0)
-			THEN crm.call_hindrance(h.id, l.purpose, l.owned, NULL) END AS hindrance
-		FROM unnest(here) WITH ORDINALITY AS h(id, n)) u;
-	WITH fresh AS (
+	FROM crm.call_hindrances(fresh, l.purpose, l.owned, NULL) WITH ORDINALITY AS h(contact_id, hindrance, n);
+	WITH put AS (
 		INSERT INTO crm.call_list_entry (list_id, contact_id, company_id, time_zone)
 		SELECT l.id, c.id, c.company_id, coalesce(c.time_zone, k.time_zone, current_setting('crm.time_zone'))
 		FROM unnest(good) WITH ORDINALITY AS g(id, n)
@@ -163,13 +170,13 @@ BEGIN
 		ON CONFLICT ON CONSTRAINT call_list_entry_key DO NOTHING
 		RETURNING time_zone
 	)
-	SELECT count(*), array_agg(DISTINCT f.time_zone) INTO added, zones FROM fresh f;
+	SELECT count(*), array_agg(DISTINCT f.time_zone) INTO added, zones FROM put f;
 	INSERT INTO crm.call_list_zone (list_id, time_zone) SELECT l.id, z FROM unnest(zones) z ORDER BY z ON CONFLICT DO NOTHING;
-	present := coalesce(cardinality(good), 0) - added;
+	present := coalesce(cardinality(here), 0) - barred - added;
 	RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION crm.call_list_add(text, bigint[]) IS 'Puts contacts (crm.contact.id, in the order in which they are to be called) on a list, from a query, an import or by hand. added: new ones; present: on the list already, whatever became of them; barred: must not or cannot be called now (crm.call_hindrance); unknown: no such contact, one of our own people, or not to be seen by the caller. Errors: P0002 no such list, 54000 more than a million';
+COMMENT ON FUNCTION crm.call_list_add(text, bigint[]) IS 'Puts contacts (crm.contact.id, in the order in which they are to be called) on a list, from a query, an import or by hand. added: new ones; present: on the list already, whatever became of them; barred: must not or cannot be called now (crm.call_hindrances); unknown: no such contact, one of our own people, or not to be seen by the caller. Errors: P0002 no such list, 54000 more than a million';
 
 CREATE OR REPLACE FUNCTION crm.call_list_add_companies(list text, company_ids bigint[]) RETURNS TABLE (added integer, present integer, barred integer, unknown integer)
 	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -236,6 +243,40 @@ COMMENT ON FUNCTION crm.call_list_fill(text, text, boolean) IS 'Fills a list wit
 
 -- ---- handing out ------------------------------------------------------------------------------------
 
+CREATE OR REPLACE FUNCTION crm.call_list_open(list_id bigint, calendar text) RETURNS TABLE (time_zone text, closes_at timestamptz)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	now_ constant timestamptz := crm.now();
+	cal  crm.calendar;
+	z    crm.call_list_zone;
+	day  date;
+BEGIN
+	FOR z IN SELECT x.* FROM crm.call_list_zone x WHERE x.list_id = $1 LOOP
+		IF z.asked_at IS NULL OR now_ < z.asked_at OR now_ >= z.asked_at + interval '1 hour' OR now_ >= z.closes_at THEN
+			cal := crm.calendar_check(calendar, z.time_zone);
+			z.opens_at := '-infinity';
+			z.closes_at := 'infinity';
+			z.asked_at := now_;
+			IF NOT cal.round_the_clock THEN
+				day := (now_ AT TIME ZONE z.time_zone)::date;
+				SELECT h.opens, h.closes INTO z.opens_at, z.closes_at FROM crm.working_hours(day, day + 1, cal) h WHERE h.closes > now_ ORDER BY h.opens LIMIT 1;
+			END IF;
+			-- Whoever has the row writes the same; nobody waits.
+			IF EXISTS (SELECT FROM (SELECT FROM crm.call_list_zone x WHERE x.list_id = $1 AND x.time_zone = z.time_zone FOR NO KEY UPDATE SKIP LOCKED) q) THEN
+				UPDATE crm.call_list_zone x SET opens_at = z.opens_at, closes_at = z.closes_at, asked_at = z.asked_at WHERE x.list_id = $1 AND x.time_zone = z.time_zone;
+			END IF;
+		END IF;
+		IF z.opens_at <= now_ AND z.closes_at > now_ THEN
+			time_zone := z.time_zone;
+			closes_at := z.closes_at;
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.call_list_open(bigint, text) IS 'The zones of a list''s contacts in which it is working time now by a calendar, and when that ends. Asks the calendar once an hour and zone, so a change of it is heeded within the hour';
+
 CREATE OR REPLACE FUNCTION crm.call_hand(list text, employee_id bigint)
 	RETURNS TABLE (hand_id bigint, entry_id bigint, kind text, company_id bigint, company text, contact_id bigint, contact text, "position" text, phone text,
 		other_phones text, attempt integer, attempt_limit integer, local_time timestamp, reserved_until timestamptz, last_result text, last_note text, last_at timestamptz)
@@ -260,7 +301,10 @@ BEGIN
 	END IF;
 	-- One contact at a time: two windows of one employee get the same.
 	PERFORM pg_advisory_xact_lock('crm.call_list_entry'::regclass::oid::integer, hashtext(l.id || ' ' || who));
-	SELECT x.* INTO e FROM crm.call_list_entry x WHERE x.list_id = l.id AND x.employee_id = who AND x.state = 'reserved' FOR NO KEY UPDATE;
+	-- What he holds is what he was handed last, if anything: the log has no dead rows to walk over, a unique index would.
+	SELECT x.* INTO e FROM crm.call_list_entry x
+	WHERE x.id = (SELECT g.entry_id FROM crm.call_list_log g WHERE g.list_id = l.id AND g.employee_id = who AND g.action = 'handed' ORDER BY g.id DESC LIMIT 1)
+		AND x.employee_id = who AND x.state = 'reserved' FOR NO KEY UPDATE;
 	IF FOUND AND e.next_at > now_ THEN
 		kind := 'again';
 		hand_id := e.hand_id;
@@ -276,13 +320,7 @@ BEGIN
 		ORDER BY x.next_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
 		IF NOT FOUND THEN
 			kind := 'pool';
-			FOR z IN
-				SELECT o.time_zone, h.closes
-				FROM crm.call_list_zone o
-				CROSS JOIN LATERAL (SELECT crm.calendar_check(l.calendar_code, o.time_zone) AS c OFFSET 0) c
-				LEFT JOIN LATERAL crm.working_hours((now_ AT TIME ZONE o.time_zone)::date, (now_ AT TIME ZONE o.time_zone)::date, c.c) h ON h.opens <= now_ AND h.closes > now_
-				WHERE o.list_id = l.id AND ((c.c).round_the_clock OR h.closes IS NOT NULL)
-				ORDER BY h.closes, o.time_zone
+			FOR z IN SELECT o.time_zone FROM crm.call_list_open(l.id, l.calendar_code) o ORDER BY o.closes_at, o.time_zone
 			LOOP
 				since := NULL;
 				past := NULL;
@@ -309,7 +347,7 @@ BEGIN
 			CONTINUE;
 		END IF;
 
-		words := crm.call_hindrance(e.contact_id, l.purpose, l.owned, who);
+		SELECT h.hindrance INTO words FROM crm.call_hindrances(ARRAY[e.contact_id], l.purpose, l.owned, who) h;
 		IF words IS NOT NULL THEN
 			PERFORM crm.call_list_end(ARRAY[e.id], words);
 			CONTINUE;
@@ -348,7 +386,7 @@ BEGIN
 	RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION crm.call_hand(text, bigint) IS 'Hands the next contact of a list to an employee and keeps it for him (crm.call_list.reserve_for): the one that he holds (kind again), else a call-back that he promised and that is due (callback), else the first of the pool (pool) in whose zone it is working time, the zone whose day ends first before the others. Two sessions never get the same one and do not wait for each other. Who may not or cannot be called (crm.call_hindrance) leaves the list on the way. No row: nobody is there to be called now. hand_id is what crm.call_result takes; local_time is the contact''s clock. Errors: P0002 no such list, 55000 it is switched off, 23503 no such employee, 42501 the caller may not act for him';
+COMMENT ON FUNCTION crm.call_hand(text, bigint) IS 'Hands the next contact of a list to an employee and keeps it for him (crm.call_list.reserve_for): the one that he holds (kind again), else a call-back that he promised and that is due (callback), else the first of the pool (pool) in whose zone it is working time, the zone whose day ends first before the others. Two sessions never get the same one and do not wait for each other. Who may not or cannot be called (crm.call_hindrances) leaves the list on the way. No row: nobody is there to be called now. hand_id is what crm.call_result takes; local_time is the contact''s clock. Errors: P0002 no such list, 55000 it is switched off, 23503 no such employee, 42501 the caller may not act for him';
 
 CREATE OR REPLACE FUNCTION crm.call_next(list text)
 	RETURNS TABLE (hand_id bigint, entry_id bigint, kind text, company_id bigint, company text, contact_id bigint, contact text, "position" text, phone text,
@@ -565,6 +603,15 @@ END
 $$;
 COMMENT ON FUNCTION crm.call_return(bigint, text) IS 'Gives a contact that was handed out back to the pool without an attempt. False: it is not held under this hand-out any more. Error P0002 no such hand-out';
 
+CREATE OR REPLACE FUNCTION crm.call_list_held(employee_ids bigint[]) RETURNS TABLE (entry_id bigint, list_id bigint)
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+	SELECT x.id, x.list_id FROM crm.call_list_entry x WHERE x.state = 'reserved' AND x.employee_id = ANY ($1)
+	UNION ALL
+	SELECT x.id, x.list_id FROM crm.call_list l CROSS JOIN LATERAL (SELECT y.id, y.list_id FROM crm.call_list_entry y
+		WHERE y.list_id = l.id AND y.state = 'callback' AND y.employee_id = ANY ($1) OFFSET 0) x
+$$;
+COMMENT ON FUNCTION crm.call_list_held(bigint[]) IS 'The entries that employees hold and those that they have promised to call back';
+
 CREATE OR REPLACE FUNCTION crm.call_list_take_back(employee_id bigint, list text DEFAULT NULL, reason text DEFAULT NULL) RETURNS integer
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -576,20 +623,21 @@ BEGIN
 	IF list IS NOT NULL THEN
 		l := crm.call_list_row(list);
 	END IF;
-	RETURN crm.call_list_release((SELECT array_agg(x.id) FROM crm.call_list y JOIN crm.call_list_entry x ON x.list_id = y.id AND x.employee_id = $1 AND x.state IN ('reserved', 'callback')
-		WHERE list IS NULL OR y.id = l.id), 'returned', reason);
+	RETURN crm.call_list_release((SELECT array_agg(h.entry_id) FROM crm.call_list_held(ARRAY[$1]) h WHERE list IS NULL OR h.list_id = l.id), 'returned', reason);
 END
 $$;
 COMMENT ON FUNCTION crm.call_list_take_back(bigint, text, text) IS 'Gives back to the pool what an employee holds and has promised to call back, in one list or all. Returns how many. Errors: P0002 no such list, 42501 the caller may not act for the employee';
 
 CREATE OR REPLACE FUNCTION crm.call_list_dismissed() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	gone bigint[];
 BEGIN
 	IF crm.guard() THEN
-		PERFORM crm.call_list_release(array_agg(x.id), 'returned', 'the employee was dismissed')
-		FROM before_ b JOIN after_ a ON a.id = b.id AND a.dismissed_at <= crm.now() AND b.dismissed_at IS DISTINCT FROM a.dismissed_at
-		JOIN crm.call_list_entry x ON x.employee_id = a.id AND x.state IN ('reserved', 'callback')
-		HAVING count(*) > 0;
+		SELECT array_agg(a.id) INTO gone FROM before_ b JOIN after_ a ON a.id = b.id AND a.dismissed_at <= crm.now() AND b.dismissed_at IS DISTINCT FROM a.dismissed_at;
+		IF gone IS NOT NULL THEN
+			PERFORM crm.call_list_release((SELECT array_agg(h.entry_id) FROM crm.call_list_held(gone) h), 'returned', 'the employee was dismissed');
+		END IF;
 	END IF;
 	RETURN NULL;
 END
