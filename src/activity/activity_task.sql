@@ -148,7 +148,7 @@ DECLARE
 	t crm.task;
 BEGIN
 	SELECT x.* INTO t FROM crm.task x WHERE x.id = task_id FOR NO KEY UPDATE;
-	IF NOT FOUND OR NOT (crm.sees_employee(t.employee_id) OR t.giver_id = crm.me() OR t.company_id IS NOT NULL AND crm.sees_company(t.company_id)) THEN
+	IF NOT FOUND OR NOT (crm.sees_employee(t.employee_id) OR coalesce(t.giver_id = crm.me(), false) OR t.company_id IS NOT NULL AND crm.sees_company(t.company_id)) THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('task %s does not exist', coalesce(task_id::text, 'NULL')), HINT = 'SELECT id, name FROM crm.task WHERE state = ''open'';';
 	END IF;
 	RETURN t;

@@ -33,11 +33,14 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_ts_config.h"
 #include "catalog/pg_type.h"
@@ -107,6 +110,71 @@ crm_eval_end(const CrmEvalRights *rights)
 {
 	XactReadOnly = rights->read_only;
 	SetUserIdAndSecContext(rights->user, rights->context);
+}
+
+/*
+ * Literals that would freeze the moment at which they are read.
+ */
+void
+crm_expression_refuse_moment(const char *value)
+{
+	static const char *const moments[] = {"now", "today", "tomorrow", "yesterday"};
+
+	while (isspace((unsigned char) *value))
+		value++;
+	for (int i = 0; i < lengthof(moments); i++)
+	{
+		int			length = strlen(moments[i]);
+
+		if (pg_strncasecmp(value, moments[i], length) == 0 && !isalnum((unsigned char) value[length]))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("the literal '%s' would mean the moment at which the rule is read", value),
+					 errhint("Write crm.now(), or compare with the columns at and known_at.")));
+	}
+}
+
+/*
+ * Of PostgreSQL's own functions those in C that are immutable, but for a few
+ * that eat memory or time; of the stable ones those that only look at the
+ * session's time zone and formats.
+ */
+bool
+crm_expression_harmless(Oid function, Form_pg_proc proc)
+{
+	static const char *const hungry[] = {
+		"repeat", "lpad", "rpad", "array_fill", "factorial", "numeric_fac", NULL
+	};
+	static const char *const harmless[] = {
+		"to_char", "to_date", "to_timestamp", "to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array",
+		"concat", "concat_ws", "format", "textanycat", "anytextcat", "array_to_string", "array_in", "array_out",
+		"age", "timezone", "record_out", "isfinite", NULL
+	};
+	static const char *const of_time[] = {"date", "time", "interval", "extract", NULL};
+	const char *name = NameStr(proc->proname);
+
+	if (proc->prolang != INTERNALlanguageId || strncmp(name, "pg_", 3) == 0)
+		return false;
+	if (proc->provolatile == PROVOLATILE_IMMUTABLE)
+	{
+		for (int i = 0; hungry[i] != NULL; i++)
+		{
+			if (strcmp(name, hungry[i]) == 0)
+				return false;
+		}
+		return true;
+	}
+	for (int i = 0; harmless[i] != NULL; i++)
+	{
+		if (strcmp(name, harmless[i]) == 0)
+			return true;
+	}
+	for (int i = 0; of_time[i] != NULL; i++)
+	{
+		if (strncmp(name, of_time[i], strlen(of_time[i])) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*

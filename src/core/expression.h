@@ -65,4 +65,8 @@ extern Node *crm_expression_read(const char *text, Relation rel, Oid type, const
 								 const CrmExpressionRules *rules);
 extern Expr *crm_expression_plan(Node *expr);
 
+/* For rules of messages and conditions of stages alike: literals that are refused, functions that may be called. */
+extern void crm_expression_refuse_moment(const char *value);
+extern bool crm_expression_harmless(Oid function, Form_pg_proc proc);
+
 #endif							/* CRM_EXPRESSION_H */

@@ -12,27 +12,35 @@ CREATE OR REPLACE FUNCTION crm.deal_log_insert() RETURNS trigger
 DECLARE
 	stages bigint[];
 	logs   bigint[];
+	deals  bigint[];
 BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
 	WITH logged AS (
-		INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
-		SELECT f.id, NULL, f.stage_id, f.stage_at, f.stage_event_id
+		INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id, reason)
+		SELECT f.id, NULL, f.stage_id, f.stage_at, f.stage_event_id, f.stage_reason
 		FROM fresh f
 		ORDER BY f.id
-		RETURNING id, to_stage_id
+		RETURNING id, deal_id, to_stage_id
 	)
-	SELECT array_agg(DISTINCT l.to_stage_id), array_agg(l.id) INTO stages, logs FROM logged l;
-	PERFORM crm.stage_actions(stages, logs) WHERE stages IS NOT NULL;
+	SELECT array_agg(DISTINCT l.to_stage_id), array_agg(l.id ORDER BY l.id), array_agg(l.deal_id ORDER BY l.id) INTO stages, logs, deals FROM logged l;
+	IF stages IS NOT NULL THEN
+		PERFORM crm.deals_may_move(deals, array_fill(NULL::bigint, ARRAY[cardinality(deals)]),
+			ARRAY(SELECT l.to_stage_id FROM unnest(logs) WITH ORDINALITY AS g(id, n)
+				CROSS JOIN LATERAL (SELECT y.to_stage_id FROM crm.stage_log y WHERE y.id = g.id OFFSET 0) l ORDER BY g.n))
+		WHERE EXISTS (SELECT FROM crm.stage s WHERE s.id = ANY (stages) AND (s.enter_required IS NOT NULL OR s.enter_condition IS NOT NULL OR s.reason_required));
+		PERFORM crm.stage_actions(stages, logs);
+		PERFORM crm.next_step_ask(deals);
+	END IF;
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm.deal_log_insert() IS 'Trigger function of crm.deal: logs the first stage of new deals, all of a statement at once, and runs its actions.';
+COMMENT ON FUNCTION crm.deal_log_insert() IS 'Trigger function of crm.deal: asks what the first stage of new deals asks, logs it, all of a statement at once, and runs its actions.';
 
 CREATE OR REPLACE FUNCTION crm.deal_moves() RETURNS trigger
 	LANGUAGE c AS '$libdir/crm', 'crm_funnel_moves';
-COMMENT ON FUNCTION crm.deal_moves() IS 'Trigger function of crm.deal, after an UPDATE: hands the deals that moved to crm.deals_moved, all of a statement at once. Asks crm.guard().';
+COMMENT ON FUNCTION crm.deal_moves() IS 'Trigger function of crm.deal, after an UPDATE: hands the deals that moved to crm.deals_moved, and those of which a date may have moved to crm.deals_dated, all of a statement at once. Asks crm.guard().';
 
 CREATE OR REPLACE FUNCTION crm.deals_moved(deal_ids bigint[], from_ids bigint[], to_ids bigint[], at timestamptz[], event_ids bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
@@ -40,45 +48,59 @@ DECLARE
 	stages bigint[];
 	logs   bigint[];
 BEGIN
+	PERFORM crm.deals_may_move(deal_ids, from_ids, to_ids);
 	WITH logged AS (
-		INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id)
-		SELECT m.deal_id, m.from_id, m.to_id, m.at, m.event_id
+		INSERT INTO crm.stage_log (deal_id, from_stage_id, to_stage_id, at, event_id, reason, passed)
+		SELECT m.deal_id, m.from_id, m.to_id, m.at, m.event_id, d.stage_reason, j.passed
 		FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
+		CROSS JOIN LATERAL (SELECT y.stage_reason FROM crm.deal y WHERE y.id = m.deal_id OFFSET 0) d
+		LEFT JOIN LATERAL (
+			SELECT (SELECT array_agg(b.id ORDER BY b."position", b.id)
+				FROM crm.stage f JOIN crm.stage t ON t.id = m.to_id
+				JOIN crm.stage b ON b.funnel_id = f.funnel_id AND b."position" > f."position" AND b."position" < t."position" AND NOT b.is_won AND NOT b.is_lost
+				WHERE f.id = m.from_id) AS passed
+			FROM crm.move_allowed a WHERE a.from_stage_id = m.from_id AND a.to_stage_id = m.to_id AND a.skipped = 'run' OFFSET 0) j ON true
 		ORDER BY m.deal_id
-		RETURNING id, to_stage_id
+		RETURNING id, to_stage_id, passed
 	)
-	SELECT array_agg(DISTINCT l.to_stage_id), array_agg(l.id) INTO stages, logs FROM logged l;
+	SELECT array_agg(DISTINCT l.to_stage_id) || (SELECT array_agg(DISTINCT p.id) FROM logged x CROSS JOIN unnest(x.passed) AS p(id)), array_agg(l.id)
+	INTO stages, logs FROM logged l;
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, cause_id, data)
 	SELECT 'deal.moved', 'deal', d.id, d.company_id, m.at, m.event_id,
 		jsonb_build_object('deal', d.name, 'funnel', f.code,
 			'from_stage', s.code, 'from_stage_ru', s.name_ru, 'from_stage_en', s.name_en,
 			'to_stage', t.code, 'to_stage_ru', t.name_ru, 'to_stage_en', t.name_en,
-			'amount', d.amount, 'tonnes', d.tonnes)
+			'to_kind', CASE WHEN t.is_won THEN 'won' WHEN t.is_lost THEN 'lost' ELSE 'open' END,
+			'amount', d.amount, 'tonnes', d.tonnes, 'reason', d.stage_reason)
 	FROM unnest(deal_ids, from_ids, to_ids, at, event_ids) AS m(deal_id, from_id, to_id, at, event_id)
-	CROSS JOIN LATERAL (SELECT y.id, y.company_id, y.name, y.amount, y.tonnes, y.funnel_id FROM crm.deal y WHERE y.id = m.deal_id OFFSET 0) d
+	CROSS JOIN LATERAL (SELECT y.id, y.company_id, y.name, y.amount, y.tonnes, y.funnel_id, y.stage_reason FROM crm.deal y WHERE y.id = m.deal_id OFFSET 0) d
 	JOIN crm.stage s ON s.id = m.from_id
 	JOIN crm.stage t ON t.id = m.to_id
 	JOIN crm.funnel f ON f.id = d.funnel_id
 	ORDER BY m.deal_id;
+	PERFORM crm.stages_left(deal_ids, from_ids, to_ids);
 	PERFORM crm.stage_actions(stages, logs);
+	PERFORM crm.cards_closed(deal_ids, to_ids);
+	PERFORM crm.next_step_ask(deal_ids);
 END
 $$;
-COMMENT ON FUNCTION crm.deals_moved(bigint[], bigint[], bigint[], timestamptz[], bigint[]) IS 'Logs moves and emits deal.moved for each, in two statements whatever their number, and runs the actions of the stages that were entered. Called by the trigger of crm.deal.';
+COMMENT ON FUNCTION crm.deals_moved(bigint[], bigint[], bigint[], timestamptz[], bigint[]) IS 'Asks what the stages left and entered ask (crm.deals_may_move), logs moves and emits deal.moved for each, in two statements whatever their number, ends what waited in the stages left, runs the actions of the stages that were entered (and passed, where the move says so), and brings back what was handed over. Called by the trigger of crm.deal.';
 
 SELECT crm.register_event_kind('deal.moved', 'deal',
-	ARRAY['deal', 'funnel', 'from_stage', 'from_stage_ru', 'from_stage_en', 'to_stage', 'to_stage_ru', 'to_stage_en', 'amount', 'tonnes'],
+	ARRAY['deal', 'funnel', 'from_stage', 'from_stage_ru', 'from_stage_en', 'to_stage', 'to_stage_ru', 'to_stage_en', 'to_kind', 'amount', 'tonnes', 'reason'],
 	'A deal moved to another stage', 'Сделка перешла на другую стадию');
 
 -- ---- moving -----------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION crm.move(deal_id bigint, stage text) RETURNS boolean
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION crm.move(deal_id bigint, stage text, reason text DEFAULT NULL) RETURNS boolean
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	deal   crm.deal;
 	target bigint;
 BEGIN
 	SELECT d.* INTO deal FROM crm.deal d WHERE d.id = move.deal_id FOR NO KEY UPDATE;
-	IF NOT FOUND THEN
+	-- who may not see it learns nothing of it
+	IF NOT FOUND OR NOT crm.sees_deal(deal.id) THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002',
 			MESSAGE = format('deal %s does not exist', coalesce(deal_id::text, 'NULL')),
 			DETAIL = 'Give the id of a deal that you see in crm.deal.', HINT = 'SELECT id, name FROM crm.deal lists the deals that you see.';
@@ -93,11 +115,14 @@ BEGIN
 	IF target = deal.stage_id THEN
 		RETURN false;
 	END IF;
-	UPDATE crm.deal d SET stage_id = target WHERE d.id = deal.id;
+	IF deal.stage_reason = reason THEN
+		UPDATE crm.deal d SET stage_reason = NULL WHERE d.id = deal.id;	-- the same words are new ones
+	END IF;
+	UPDATE crm.deal d SET stage_id = target, stage_reason = coalesce(move.reason, d.stage_reason) WHERE d.id = deal.id;
 	RETURN true;
 END
 $$;
-COMMENT ON FUNCTION crm.move(bigint, text) IS 'Moves a deal to a stage by its code. True: moved; false: it was there already, and nothing is logged. Errors: P0002 no such deal, 22023 no such stage in its funnel, 23514 the funnel does not allow the move, with the moves that it does.';
+COMMENT ON FUNCTION crm.move(bigint, text, text) IS 'Moves a deal that the person who speaks may see to a stage by its code, with a reason where the stage asks for one. True: moved; false: it was there already, and nothing is logged. Errors: P0002 no such deal, 22023 no such stage in its funnel, 23514 the funnel does not allow the move, with the moves that it does, or something stands in its way (crm.move_problems), which the error names.';
 
 CREATE OR REPLACE FUNCTION crm.register_deal_finder(object_kind text, function text) RETURNS void
 	LANGUAGE sql SET search_path = pg_catalog, pg_temp
@@ -114,6 +139,8 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm.deals_of_deals(bigint[]) IS 'Finder of an event that happened to a deal itself.';
 SELECT crm.register_deal_finder('deal', 'crm.deals_of_deals');
+SELECT crm.register_deal_finder('task', 'crm.deals_of_tasks');
+SELECT crm.register_deal_finder('message', 'crm.deals_of_messages');
 SELECT crm.register_undumped('crm.deal_finder', 'filled by code');
 
 CREATE OR REPLACE FUNCTION crm.event_moves_deals() RETURNS trigger
@@ -131,6 +158,7 @@ DECLARE
 	ends    integer[];
 	from_no integer;
 	to_no   integer;
+	blocked bigint[];
 BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
@@ -171,10 +199,16 @@ BEGIN
 
 		from_no := 1;
 		FOREACH to_no IN ARRAY ends LOOP
+			-- A fact is no error: a deal that may not go stays where it is.
+			SELECT coalesce(array_agg(DISTINCT p.deal_id), '{}') INTO blocked
+			FROM (SELECT array_agg(d.id) AS ids, array_agg(d.stage_id) AS from_ids, array_agg(u.to_stage_id) AS to_ids
+				FROM unnest(deals[from_no:to_no], targets[from_no:to_no]) AS u(deal_id, to_stage_id)
+				CROSS JOIN LATERAL (SELECT y.id, y.stage_id FROM crm.deal y WHERE y.id = u.deal_id OFFSET 0) d) g,
+				crm.move_problems(g.ids, g.from_ids, g.to_ids) p;
 			UPDATE crm.deal d SET stage_id = u.to_stage_id, stage_event_id = u.event_id, stage_at = u.at
 			FROM unnest(events[from_no:to_no], deals[from_no:to_no], targets[from_no:to_no], times[from_no:to_no])
 				AS u(event_id, deal_id, to_stage_id, at)
-			WHERE d.id = ANY (ARRAY[u.deal_id])
+			WHERE d.id = ANY (ARRAY[u.deal_id]) AND (d.id IN (SELECT x.id FROM unnest(blocked) AS x(id))) IS NOT TRUE
 				AND EXISTS (SELECT FROM crm.move_allowed m WHERE m.from_stage_id = d.stage_id AND m.to_stage_id = u.to_stage_id AND m.enabled OFFSET 0)
 				-- A late fact moves nothing backwards.
 				AND (d.stage_at IS NULL OR u.at > d.stage_at
@@ -186,7 +220,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm.event_moves_deals() IS 'Trigger function of crm.event: moves the deals of new events by crm.deal_move_rule, a statement for all of them (one more for each further event of the same deal). A move that is not allowed from where the deal is does not happen; one event moves a deal once.';
+COMMENT ON FUNCTION crm.event_moves_deals() IS 'Trigger function of crm.event: moves the deals of new events by crm.deal_move_rule, a statement for all of them (one more for each further event of the same deal). A move that is not allowed from where the deal is, or in whose way something stands (crm.move_problems), does not happen; one event moves a deal once.';
 
 -- ---- what ships -------------------------------------------------------------------------------------
 

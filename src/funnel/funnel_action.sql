@@ -35,18 +35,23 @@ END
 $$;
 COMMENT ON FUNCTION crm.owner_code(text, text, text) IS 'Checks that a function named in a row may be called: it is there, with these arguments and result, and it belongs to the extension or runs as its owner, who is a member of crm_integrator and no superuser. Errors: 42602, 42883, 42P13, 42501.';
 
-CREATE OR REPLACE FUNCTION crm.register_stage_action(action text, function text, check_function text DEFAULT NULL) RETURNS void
+CREATE OR REPLACE FUNCTION crm.register_stage_action(action text, function text, check_function text DEFAULT NULL, own_time boolean DEFAULT false,
+	emits text[] DEFAULT '{}', leads_to text DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM crm.owner_code(function, 'bigint[],bigint,bigint[]', 'void');
 	IF check_function IS NOT NULL THEN
 		PERFORM crm.owner_code(check_function, 'jsonb', 'void');
 	END IF;
-	INSERT INTO crm.stage_action_kind AS k (action, function, check_function) VALUES ($1, $2, $3)
-	ON CONFLICT ON CONSTRAINT stage_action_kind_pkey DO UPDATE SET function = EXCLUDED.function, check_function = EXCLUDED.check_function;
+	IF leads_to IS NOT NULL THEN
+		PERFORM crm.owner_code(leads_to, 'jsonb,bigint', 'bigint[]');
+	END IF;
+	INSERT INTO crm.stage_action_kind AS k (action, function, check_function, own_time, emits, leads_to) VALUES ($1, $2, $3, $4, $5, $6)
+	ON CONFLICT ON CONSTRAINT stage_action_kind_pkey DO UPDATE SET function = EXCLUDED.function, check_function = EXCLUDED.check_function,
+		own_time = EXCLUDED.own_time, emits = EXCLUDED.emits, leads_to = EXCLUDED.leads_to;
 END
 $$;
-COMMENT ON FUNCTION crm.register_stage_action(text, text, text) IS 'Adds something that entering a stage may do: f(deal_ids bigint[], stage_action_id bigint, stage_log_ids bigint[]) RETURNS void, called once for all deals of a statement (the arrays are of one length, in the order of stage_log_ids), in the transaction of the move; and, if wanted, f(settings jsonb) RETURNS void, which raises 22023 for settings that will not do. Called by the script; a DBA''s own actions are registered again after a restore and must be SECURITY DEFINER functions of a member of crm_integrator. Errors: those of crm.owner_code().';
+COMMENT ON FUNCTION crm.register_stage_action(text, text, text, boolean, text[], text) IS 'Adds something that entering a stage may do: f(deal_ids bigint[], stage_action_id bigint, stage_log_ids bigint[]) RETURNS void, called once for all deals of a statement (the arrays are of one length, in the order of stage_log_ids), in the transaction of the move, or later where crm.stage_action.after says so; and, if wanted, f(settings jsonb) RETURNS void, which raises 22023 for settings that will not do. own_time: it is called at once and finds its deadlines in crm.stage_timer. emits: kinds of events that it causes by itself; leads_to: f(settings jsonb, stage_id bigint) RETURNS bigint[], the stages into which it brings deals: both are what the check of loops follows. Called by the script; a DBA''s own actions are registered again after a restore and must be SECURITY DEFINER functions of a member of crm_integrator. Errors: those of crm.owner_code().';
 SELECT crm.register_undumped('crm.stage_action_kind', 'filled by code');
 
 CREATE OR REPLACE FUNCTION crm.stage_action_check() RETURNS trigger
@@ -72,29 +77,52 @@ BEGIN
 		PERFORM crm.owner_code(k.check_function, 'jsonb', 'void');
 		EXECUTE format('SELECT %s($1)', k.check_function) USING NEW.settings;
 	END IF;
+	IF NEW.after IS NULL AND (k.own_time OR NEW.until_answer OR NEW.after_from <> 'entry') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the action "%s" names no time', NEW.action),
+			HINT = 'Set after and after_unit: 3 and working_days, such as.';
+	END IF;
+	IF NEW.after < 0 AND NEW.after_from = 'entry' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the action "%s" would come before the deal enters the stage', NEW.action),
+			HINT = 'Set after to 0 or more, or count from a date: after_from.';
+	END IF;
 	RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION crm.stage_action_check() IS 'Trigger function of crm.stage_action: refuses a stage of another funnel with 23514, an unknown action with 23503, and settings that the action''s check function refuses.';
+COMMENT ON FUNCTION crm.stage_action_check() IS 'Trigger function of crm.stage_action: refuses a stage of another funnel with 23514, an unknown action with 23503, settings that the action''s check function refuses, and with 22023 a time that is missing or before the entry.';
 
 -- ---- running ----------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.stage_action_do(stage_action_id bigint, deal_ids bigint[], stage_log_ids bigint[]) RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
 	f text;
 	a text;
+	own boolean;
+	deals bigint[] := deal_ids;
+	logs  bigint[] := stage_log_ids;
 BEGIN
-	SELECT x.action, k.function INTO a, f FROM crm.stage_action x LEFT JOIN crm.stage_action_kind k ON k.action = x.action WHERE x.id = stage_action_id;
+	SELECT x.action, k.function, k.own_time INTO a, f, own FROM crm.stage_action x LEFT JOIN crm.stage_action_kind k ON k.action = x.action WHERE x.id = stage_action_id;
 	IF f IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('stage action "%s" is not registered', a),
 			HINT = 'SELECT crm.register_stage_action(…) again, as after every restore of an action of your own.';
 	END IF;
 	PERFORM crm.owner_code(f, 'bigint[],bigint,bigint[]', 'void');
-	EXECUTE format('SELECT %s($1, $2, $3)', f) USING deal_ids, stage_action_id, stage_log_ids;
+	IF own THEN
+		PERFORM crm.stage_timers_set(stage_action_id, deals, logs);
+		-- what has no date yet waits for it
+		SELECT array_agg(t.deal_id ORDER BY t.stage_log_id), array_agg(t.stage_log_id ORDER BY t.stage_log_id) INTO deals, logs
+		FROM unnest(stage_log_ids) AS g(id)
+		CROSS JOIN LATERAL (SELECT y.deal_id, y.stage_log_id, y.due_at, y.state, y.task_id FROM crm.stage_timer y
+			WHERE y.stage_action_id = stage_action_do.stage_action_id AND y.stage_log_id = g.id OFFSET 0) t
+		WHERE t.due_at IS NOT NULL AND t.state = 'waiting' AND t.task_id IS NULL;
+		IF deals IS NULL THEN
+			RETURN;
+		END IF;
+	END IF;
+	EXECUTE format('SELECT %s($1, $2, $3)', f) USING deals, stage_action_id, logs;
 END
 $$;
-COMMENT ON FUNCTION crm.stage_action_do(bigint, bigint[], bigint[]) IS 'Does one action for deals that entered its stage. Errors: 55000 the action is not registered, those of crm.owner_code() and of the action.';
+COMMENT ON FUNCTION crm.stage_action_do(bigint, bigint[], bigint[]) IS 'Does one action for deals that entered its stage; one that keeps time itself gets its timers first. Errors: 55000 the action is not registered, those of crm.owner_code() and of the action.';
 
 CREATE OR REPLACE FUNCTION crm.stage_actions(stage_ids bigint[], stage_log_ids bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -108,10 +136,11 @@ DECLARE
 	advice text;
 BEGIN
 	FOR a IN
-		SELECT x.id, x.action, x.on_error, x.stage_id, s.code AS stage, f.code AS funnel
+		SELECT x.id, x.action, x.on_error, x.stage_id, s.code AS stage, f.code AS funnel, x.after IS NOT NULL AND k.own_time IS NOT TRUE AS waits
 		FROM crm.stage_action x JOIN crm.stage s ON s.id = x.stage_id JOIN crm.funnel f ON f.id = s.funnel_id
+		LEFT JOIN crm.stage_action_kind k ON k.action = x.action
 		WHERE x.enabled AND x.stage_id = ANY (stage_ids)
-		ORDER BY x."position", x.id
+		ORDER BY s."position", x."position", x.id
 	LOOP
 		-- An action that moves its deals on may come back here.
 		IF pg_trigger_depth() > 16 THEN
@@ -120,9 +149,13 @@ BEGIN
 		END IF;
 		SELECT array_agg(l.deal_id ORDER BY l.id), array_agg(l.id ORDER BY l.id) INTO deals, logs
 		FROM unnest(stage_log_ids) AS g(id)
-		CROSS JOIN LATERAL (SELECT y.id, y.deal_id, y.to_stage_id FROM crm.stage_log y WHERE y.id = g.id OFFSET 0) l
-		WHERE l.to_stage_id = a.stage_id;
+		CROSS JOIN LATERAL (SELECT y.id, y.deal_id, y.to_stage_id, y.passed FROM crm.stage_log y WHERE y.id = g.id OFFSET 0) l
+		WHERE l.to_stage_id = a.stage_id OR a.stage_id = ANY (l.passed);
 		CONTINUE WHEN deals IS NULL;
+		IF a.waits THEN
+			PERFORM crm.stage_timers_set(a.id, deals, logs);
+			CONTINUE;
+		END IF;
 		failed := false;
 		BEGIN
 			PERFORM crm.stage_action_do(a.id, deals, logs);
@@ -159,7 +192,7 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm.stage_actions(bigint[], bigint[]) IS 'Runs the actions of the stages that deals entered, in the transaction of the move, each once for all deals of the statement. Errors: those of an action whose on_error is block, and of the transaction itself (deadlock, serialization, cancel, a full disk); 54001 actions that move deals in a circle. Called where crm.stage_log is written.';
+COMMENT ON FUNCTION crm.stage_actions(bigint[], bigint[]) IS 'Runs the actions of the stages that deals entered or passed, in the transaction of the move, each once for all deals of the statement; a timed one gets its row of crm.stage_timer. Errors: those of an action whose on_error is block, and of the transaction itself (deadlock, serialization, cancel, a full disk); 54001 actions that move deals in a circle. Called where crm.stage_log is written.';
 
 CREATE OR REPLACE FUNCTION crm.retry_stage_action(failure_id bigint, dismiss boolean DEFAULT false) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -7,11 +7,12 @@
  * stage gets the first one; a change of stage that is no row of
  * crm.move_allowed is refused with 23514, whoever makes it: crm.move, an
  * event, or plain UPDATE of a million rows. It also keeps stage_at,
- * stage_event_id and closed_at.
+ * stage_event_id, stage_reason and closed_at.
  *
  * crm.deal_moves() runs after the statement: it walks old and new rows side by
  * side and hands the deals that moved to crm.deals_moved, which writes the log
- * and the events, a statement each.
+ * and the events, a statement each. Deals of which a date moved that timers may
+ * count from go to crm.deals_dated.
  *
  * Stages and moves are read once a statement, straight from their tables under
  * the statement's snapshot and AccessShareLock, into the memory of the
@@ -38,6 +39,8 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -76,6 +79,7 @@ typedef struct Transition
 	AttrNumber	closed_at;
 	AttrNumber	stage_at;
 	AttrNumber	stage_event_id;
+	AttrNumber	stage_reason;
 	HTAB	   *stages;			/* NULL until a row needs them */
 	HTAB	   *moves;
 } Transition;
@@ -84,7 +88,10 @@ typedef struct Transition
 typedef struct Moves
 {
 	AttrNumber	columns[MOVE_COLUMNS];	/* of crm.deal */
+	AttrNumber	expected_on;
+	AttrNumber	data;
 	ArrayBuildState *values[MOVE_COLUMNS];
+	ArrayBuildState *dated;			/* deals whose expected_on or data changed */
 } Moves;
 
 PG_FUNCTION_INFO_V1(crm_funnel_transition);
@@ -98,6 +105,7 @@ static Stage *first_stage(Transition *state, int64 funnel_id);
 static char *moves_from(Transition *state, Stage *from);
 static int	by_position(const ListCell *a, const ListCell *b);
 static void refuse_move(Transition *state, int64 deal, Stage *from, Stage *to) pg_attribute_noreturn();
+static bool differs(TupleTableSlot *before, TupleTableSlot *after, AttrNumber column, bool by_value, int length);
 static void move_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg);
 static HeapTuple check_insert(Transition *state, Relation rel, HeapTuple tuple, MemoryContext context);
 static HeapTuple check_update(Transition *state, Relation rel, HeapTuple old, HeapTuple tuple, MemoryContext context);
@@ -128,6 +136,18 @@ crm_funnel_transition(PG_FUNCTION_ARGS)
 
 static const Oid move_types[MOVE_COLUMNS] = {INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID};
 
+/* Whether a column was written with another value. */
+static bool
+differs(TupleTableSlot *before, TupleTableSlot *after, AttrNumber column, bool by_value, int length)
+{
+	bool		was_null,
+				is_null;
+	Datum		was = slot_getattr(before, column, &was_null);
+	Datum		is = slot_getattr(after, column, &is_null);
+
+	return was_null != is_null || (!is_null && !datum_image_eq(was, is, by_value, length));
+}
+
 static void
 move_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg)
 {
@@ -136,6 +156,8 @@ move_pair(TupleTableSlot *before, TupleTableSlot *after, void *arg)
 	Datum		from = slot_getattr(before, moves->columns[MOVE_FROM], &isnull);
 	Datum		to = slot_getattr(after, moves->columns[MOVE_TO], &isnull);
 
+	if (differs(before, after, moves->expected_on, true, sizeof(DateADT)) || differs(before, after, moves->data, false, -1))
+		moves->dated = accumArrayResult(moves->dated, slot_getattr(after, moves->columns[0], &isnull), false, INT8OID, CurrentMemoryContext);
 	if (DatumGetInt64(from) == DatumGetInt64(to))
 		return;
 	for (int i = 0; i < MOVE_COLUMNS; i++)
@@ -162,6 +184,8 @@ crm_funnel_moves(PG_FUNCTION_ARGS)
 		for (int i = 0; i < MOVE_COLUMNS; i++)
 			moves.columns[i] = crm_trigger_column(((TriggerData *) fcinfo->context)->tg_relation,
 												  "crm.deal_moves", names[i], move_types[i]);
+		moves.expected_on = crm_trigger_column(((TriggerData *) fcinfo->context)->tg_relation, "crm.deal_moves", "expected_on", DATEOID);
+		moves.data = crm_trigger_column(((TriggerData *) fcinfo->context)->tg_relation, "crm.deal_moves", "data", JSONBOID);
 	}
 	crm_walk_pairs(fcinfo, "crm.deal_moves", move_pair, &moves);
 	if (moves.values[0] != NULL)
@@ -169,6 +193,11 @@ crm_funnel_moves(PG_FUNCTION_ARGS)
 		for (int i = 0; i < MOVE_COLUMNS; i++)
 			values[i] = makeArrayResult(moves.values[i], CurrentMemoryContext);
 		crm_call_sql("deals_moved", MOVE_COLUMNS, types, values);
+	}
+	if (moves.dated != NULL)
+	{
+		values[0] = makeArrayResult(moves.dated, CurrentMemoryContext);
+		crm_call_sql("deals_dated", 1, types, values);
 	}
 	return PointerGetDatum(NULL);
 }
@@ -259,9 +288,9 @@ check_update(Transition *state, Relation rel, HeapTuple old, HeapTuple tuple, Me
 	Stage	   *from,
 			   *to;
 	Move		key;
-	int			columns[3];
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	int			columns[4];
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, false};
 	int			count = 0;
 	Datum		stage_at,
 				was_at;
@@ -306,6 +335,18 @@ check_update(Transition *state, Relation rel, HeapTuple old, HeapTuple tuple, Me
 		if (!isnull && !was_null && DatumGetInt64(was) == DatumGetInt64(is))
 		{
 			columns[count] = state->stage_event_id;
+			nulls[count] = true;
+			values[count++] = (Datum) 0;
+		}
+	}
+	/* Why: the words of the move before are not this one's. */
+	{
+		Datum		was = heap_getattr(old, state->stage_reason, desc, &was_null);
+		Datum		is = heap_getattr(tuple, state->stage_reason, desc, &isnull);
+
+		if (!isnull && !was_null && datum_image_eq(was, is, false, -1))
+		{
+			columns[count] = state->stage_reason;
 			nulls[count] = true;
 			values[count++] = (Datum) 0;
 		}
@@ -357,6 +398,7 @@ transition_state(FmgrInfo *flinfo, Relation rel)
 	state->closed_at = column_of(rel, "closed_at", TIMESTAMPTZOID);
 	state->stage_at = column_of(rel, "stage_at", TIMESTAMPTZOID);
 	state->stage_event_id = column_of(rel, "stage_event_id", INT8OID);
+	state->stage_reason = column_of(rel, "stage_reason", TEXTOID);
 	flinfo->fn_extra = state;
 	return state;
 }

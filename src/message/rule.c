@@ -92,8 +92,6 @@ PG_FUNCTION_INFO_V1(crm_message_text);
 
 static Node *analyse(const char *what, const char *text);
 static void refuse(CrmExpressionFault fault, const char *name, Oid function) pg_attribute_noreturn();
-static void refuse_moment(const char *value);
-static bool function_allowed(Oid function, Form_pg_proc proc);
 static Expr *cached_expression(const char *what, const char *text);
 static ExprState *prepare(Expr *expr);
 static void forget_expressions(Datum arg, int cacheid, uint32 hash);
@@ -327,7 +325,7 @@ analyse(const char *what, const char *text)
 	{
 		Relation	event = table_open(event_table(), AccessShareLock);
 		Datum		allowed = OidFunctionCall0(function_oid("expression_functions", 0, NULL));
-		CrmExpressionRules rules = {refuse, refuse_moment, function_allowed};
+		CrmExpressionRules rules = {refuse, crm_expression_refuse_moment, crm_expression_harmless};
 		Datum	   *values;
 		Oid		   *functions;
 		int			n;
@@ -361,71 +359,6 @@ analyse(const char *what, const char *text)
 	}
 	PG_END_TRY();
 	return result;
-}
-
-/*
- * Literals that would freeze the moment at which they are read.
- */
-static void
-refuse_moment(const char *value)
-{
-	static const char *const moments[] = {"now", "today", "tomorrow", "yesterday"};
-
-	while (isspace((unsigned char) *value))
-		value++;
-	for (int i = 0; i < lengthof(moments); i++)
-	{
-		int			length = strlen(moments[i]);
-
-		if (pg_strncasecmp(value, moments[i], length) == 0 && !isalnum((unsigned char) value[length]))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("the literal '%s' would mean the moment at which the rule is read", value),
-					 errhint("Write crm.now(), or compare with the columns at and known_at.")));
-	}
-}
-
-/*
- * Of PostgreSQL's own functions those in C that are immutable, but for a few
- * that eat memory or time; of the stable ones those that only look at the
- * session's time zone and formats.
- */
-static bool
-function_allowed(Oid function, Form_pg_proc proc)
-{
-	static const char *const hungry[] = {
-		"repeat", "lpad", "rpad", "array_fill", "factorial", "numeric_fac", NULL
-	};
-	static const char *const harmless[] = {
-		"to_char", "to_date", "to_timestamp", "to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array",
-		"concat", "concat_ws", "format", "textanycat", "anytextcat", "array_to_string", "array_in", "array_out",
-		"age", "timezone", "record_out", "isfinite", NULL
-	};
-	static const char *const of_time[] = {"date", "time", "interval", "extract", NULL};
-	const char *name = NameStr(proc->proname);
-
-	if (proc->prolang != INTERNALlanguageId || strncmp(name, "pg_", 3) == 0)
-		return false;
-	if (proc->provolatile == PROVOLATILE_IMMUTABLE)
-	{
-		for (int i = 0; hungry[i] != NULL; i++)
-		{
-			if (strcmp(name, hungry[i]) == 0)
-				return false;
-		}
-		return true;
-	}
-	for (int i = 0; harmless[i] != NULL; i++)
-	{
-		if (strcmp(name, harmless[i]) == 0)
-			return true;
-	}
-	for (int i = 0; of_time[i] != NULL; i++)
-	{
-		if (strncmp(name, of_time[i], strlen(of_time[i])) == 0)
-			return true;
-	}
-	return false;
 }
 
 static void
