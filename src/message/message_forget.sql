@@ -76,12 +76,19 @@ DECLARE
 	hook record;
 	n bigint;
 	done jsonb := '{}';
+	merged jsonb := '{}';
 BEGIN
 	SELECT x.* INTO c FROM crm.contact x WHERE x.id = $1 FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('contact %s is not there', COALESCE($1::text, 'NULL')),
 			HINT = 'SELECT id, name FROM crm.contact lists them.';
 	END IF;
+	-- the same person under other numbers
+	FOR p IN SELECT x.id FROM crm.contact x WHERE x.merged_into_id = $1 AND x.source <> 'forgotten' ORDER BY x.id LOOP
+		FOR t IN SELECT f.what, f.changed FROM crm.forget(p.id) f LOOP
+			merged := jsonb_set(merged, ARRAY[t.what], to_jsonb(COALESCE((merged ->> t.what)::bigint, 0) + t.changed));
+		END LOOP;
+	END LOOP;
 
 	-- What the person is known by. What another contact or employee shares is not looked for in rows of others.
 	FOR p IN
@@ -201,7 +208,8 @@ BEGIN
 			WHERE r.relnamespace = 'crm'::regnamespace AND r.relkind = 'r'
 				-- what the plant itself has written: its people, its services, its texts
 				AND r.relname <> ALL (ARRAY['employee', 'line', 'team', 'integration', 'integration_kind', 'secret', 'route', 'sandbox_recipient', 'rule', 'rule_version',
-					'template', 'template_version', 'forgotten', 'foreign_key', 'hook', 'granted', 'dump_rule', 'partitioned', 'growing', 'retention_kind', 'retention_choice'])
+					'template', 'template_version', 'forgotten', 'foreign_key', 'hook', 'granted', 'dump_rule', 'partitioned', 'growing', 'retention_kind', 'retention_choice',
+					'failure_rule', 'merge_rule', 'party_setting', 'party_key'])
 			GROUP BY r.oid, i.inhparent
 			ORDER BY 1
 		LOOP
@@ -211,6 +219,8 @@ BEGIN
 		END LOOP;
 	END IF;
 	PERFORM crm.rewrite_door(false);
+	SELECT COALESCE(jsonb_object_agg(x.key, x.n), '{}') INTO done
+	FROM (SELECT u.key, sum(u.value::bigint) AS n FROM (SELECT * FROM jsonb_each_text(done) UNION ALL SELECT * FROM jsonb_each_text(merged)) u GROUP BY 1) x;
 
 	RETURN QUERY SELECT d.key, d.value::bigint FROM jsonb_each_text(done) d WHERE d.value::bigint > 0 ORDER BY 1;
 	IF FOUND THEN

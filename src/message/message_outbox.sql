@@ -606,20 +606,27 @@ COMMENT ON FUNCTION crm.message_resolve(bigint, text) IS
 CREATE OR REPLACE FUNCTION crm.point_verified() RETURNS trigger
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
+DECLARE
+	m record;
 BEGIN
-	IF crm.guard() THEN
-		UPDATE crm.contact_point p SET state = 'verified', verified_at = d.at, verified_by = format('message %s', d.message_id)
-		FROM (SELECT DISTINCT ON (b.contact_point_id) b.contact_point_id, b.id AS message_id, COALESCE(f.reported_at, f.at) AS at
-			  FROM fresh f
-			  CROSS JOIN LATERAL (SELECT x.id, x.contact_point_id, x.sandbox FROM crm.message_said x WHERE x.id = f.message_id OFFSET 0) b
-			  WHERE f.state = 'delivered' AND NOT b.sandbox AND b.contact_point_id IS NOT NULL
-			  ORDER BY b.contact_point_id, b.id DESC) d
-		WHERE p.id = ANY (ARRAY[d.contact_point_id]) AND p.state <> 'verified' AND crm.mode() = 'live';
+	IF NOT crm.guard() OR crm.mode() <> 'live' THEN
+		RETURN NULL;
+	END IF;
+	SELECT array_agg(b.contact_point_id ORDER BY f.message_id) AS points, array_agg(CASE f.state WHEN 'delivered' THEN 'delivery' ELSE 'failure' END ORDER BY f.message_id) AS hows,
+		array_agg(COALESCE(f.reported_at, f.at) ORDER BY f.message_id) AS ats,
+		array_agg(format('message %s', f.message_id) || CASE f.state WHEN 'delivered' THEN '' ELSE ': ' || concat_ws(' ', f.state, f.words) END ORDER BY f.message_id) AS evidence
+	INTO m
+	FROM fresh f
+	CROSS JOIN LATERAL (SELECT x.contact_point_id, x.sandbox FROM crm.message_said x WHERE x.id = f.message_id OFFSET 0) b
+	WHERE f.state IN ('delivered', 'undelivered', 'failed') AND NOT b.sandbox AND b.contact_point_id IS NOT NULL;
+	IF m.points IS NOT NULL THEN
+		PERFORM crm.verify_points(m.points, m.hows, m.ats, m.evidence);
 	END IF;
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm.point_verified() IS 'Statement trigger on crm.message_result: an address at which a message arrived is verified (not in sandbox, where it went to a test recipient)';
+COMMENT ON FUNCTION crm.point_verified() IS
+'Statement trigger on crm.message_result: an address at which a message arrived is verified, one that was refused for good is invalid or has a strike (crm.verify_points), all of a batch at once. Not in sandbox, where it went to a test recipient';
 
 -- After a courier's death --------------------------------------------------------------------
 

@@ -161,6 +161,38 @@ CREATE OR REPLACE FUNCTION crm.kpp_valid(kpp text) RETURNS boolean
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_party_kpp_valid';
 COMMENT ON FUNCTION crm.kpp_valid(text) IS 'Whether a KPP has its form: four digits, two digits or capital Latin letters, three digits. It has no check digit.';
 
+CREATE OR REPLACE FUNCTION crm.inn_problem(inn text) RETURNS text
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE
+		WHEN crm.inn_valid($1) THEN NULL
+		WHEN $1 !~ '^[0-9]*$' THEN 'it holds something other than digits'
+		WHEN length($1) NOT IN (10, 12) THEN format('it has %s digits, not 10 (a company) or 12 (a person)', length($1))
+		WHEN $1 LIKE '00%' THEN 'no region begins with 00'
+		ELSE 'its check digit is wrong: a digit was mistyped' END
+$$;
+COMMENT ON FUNCTION crm.inn_problem(text) IS 'Why a text is no INN, in words; NULL where it is one';
+
+CREATE OR REPLACE FUNCTION crm.company_requisites() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT crm.guard() THEN
+		RETURN NEW;						-- a restore keeps what it finds
+	END IF;
+	NEW.inn := nullif(regexp_replace(NEW.inn, '[\s-]', '', 'g'), '');
+	NEW.kpp := nullif(upper(regexp_replace(NEW.kpp, '[\s-]', '', 'g')), '');
+	IF NOT crm.inn_valid(NEW.inn) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('"%s" is no INN: %s', left(NEW.inn, 40), crm.inn_problem(NEW.inn)),
+			HINT = 'Look it up in the client''s papers, or leave it empty until you know.', COLUMN = 'inn';
+	END IF;
+	IF NOT crm.kpp_valid(NEW.kpp) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('"%s" is no KPP', left(NEW.kpp, 40)),
+			HINT = 'Nine signs: digits, and capital Latin letters at most in the fifth and sixth place; or leave it empty.', COLUMN = 'kpp';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm.company_requisites() IS 'Trigger function of crm.company, before a row that a person entered is written with an INN or KPP that is none: takes blanks and hyphens out, then refuses with 22023 and what is wrong. What another system sends is taken as it is (claim 7); crm.inn_valid tells.';
+
 CREATE OR REPLACE FUNCTION crm.contact_point_normal() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -197,6 +229,8 @@ BEGIN
 			NEW.state := 'unknown';
 			NEW.verified_at := NULL;
 			NEW.verified_by := NULL;
+			NEW.verified_how := NULL;
+			NEW.strikes := 0;
 		END IF;
 	END IF;
 	RETURN NEW;
@@ -236,20 +270,89 @@ COMMENT ON FUNCTION crm.owner_changed() IS 'Trigger function of crm.company, aft
 
 CREATE OR REPLACE FUNCTION crm.responsibility_changed(company_ids bigint[], owner_ids bigint[]) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	ids    bigint[];
+	owners bigint[];
 BEGIN
-	-- A range that began at this very moment never held.
+	-- what the range of this moment says already was written by crm.set_responsible
+	SELECT array_agg(c.company_id), array_agg(c.owner_id) INTO ids, owners
+	FROM unnest(company_ids, owner_ids) AS c(company_id, owner_id)
+	LEFT JOIN crm.responsibility r ON r.company_id = c.company_id AND r.during @> crm.now()
+	WHERE r.employee_id IS DISTINCT FROM c.owner_id;
+	-- A range that began at this very moment never held; one that was planned holds no more.
 	DELETE FROM crm.responsibility r
-	WHERE r.company_id = ANY (company_ids) AND upper_inf(r.during) AND lower(r.during) >= crm.now();
+	WHERE r.company_id = ANY (ids) AND lower(r.during) >= crm.now();
 	UPDATE crm.responsibility r SET during = tstzrange(lower(r.during), crm.now())
-	WHERE r.company_id = ANY (company_ids) AND upper_inf(r.during);
+	WHERE r.company_id = ANY (ids) AND (upper_inf(r.during) OR upper(r.during) > crm.now());
 	INSERT INTO crm.responsibility (company_id, employee_id, during)
 	SELECT c.company_id, c.owner_id, tstzrange(crm.now(), NULL)
-	FROM unnest(company_ids, owner_ids) AS c(company_id, owner_id)
+	FROM unnest(ids, owners) AS c(company_id, owner_id)
 	WHERE c.owner_id IS NOT NULL
 	ORDER BY c.company_id;
+	-- who has a company has those that were merged into it
+	UPDATE crm.company m SET owner_id = c.owner_id
+	FROM unnest(company_ids, owner_ids) AS c(company_id, owner_id)
+	WHERE m.merged_into_id = c.company_id AND m.owner_id IS DISTINCT FROM c.owner_id;
 END
 $$;
-COMMENT ON FUNCTION crm.responsibility_changed(bigint[], bigint[]) IS 'Closes the open ranges of companies and opens those of their new owners (NULL: nobody). Called by the trigger of crm.company.';
+COMMENT ON FUNCTION crm.responsibility_changed(bigint[], bigint[]) IS 'Closes the open ranges of companies and opens those of their new owners (NULL: nobody); companies that were merged into them follow. Called by the trigger of crm.company.';
+
+CREATE OR REPLACE FUNCTION crm.set_responsible(company_id bigint, employee_id bigint, from_at timestamptz DEFAULT crm.now()) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	c    crm.company;
+	ids  bigint[];
+	from_ timestamptz := from_at;
+BEGIN
+	IF NOT crm.guard() THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'this database is not active', HINT = 'SELECT crm.activate();';
+	END IF;
+	IF from_ IS NULL OR NOT isfinite(from_) OR from_ < timestamptz '1990-01-01 00:00Z' OR from_ > crm.now() + interval '5 years' THEN
+		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('nobody can be responsible from %s on', coalesce(from_::text, 'NULL')), HINT = 'Give a time from 1990 to five years from now.';
+	END IF;
+	SELECT x.* INTO c FROM crm.company x WHERE x.id = set_responsible.company_id FOR UPDATE;
+	IF NOT FOUND OR NOT crm.party_visible(c.id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('company %s is not there', coalesce(set_responsible.company_id::text, 'NULL')), HINT = 'SELECT id, name FROM crm.company;';
+	ELSIF c.merged_into_id IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('company %s goes under %s', c.id, crm.company_now(c.id)), HINT = 'Who is responsible for that one is for both.';
+	ELSIF set_responsible.employee_id IS NOT NULL
+		AND NOT EXISTS (SELECT FROM crm.employee e WHERE e.id = set_responsible.employee_id AND (e.dismissed_at IS NULL OR e.dismissed_at > from_)) THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('employee %s is not there, or has left by %s', set_responsible.employee_id, from_),
+			HINT = 'SELECT id, name FROM crm.employee WHERE dismissed_at IS NULL;';
+	END IF;
+	ids := crm.company_ids(c.id);
+	DELETE FROM crm.responsibility r WHERE r.company_id = ANY (ids) AND lower(r.during) >= from_;
+	UPDATE crm.responsibility r SET during = tstzrange(lower(r.during), from_)
+	WHERE r.company_id = ANY (ids) AND (upper_inf(r.during) OR upper(r.during) > from_);
+	IF set_responsible.employee_id IS NOT NULL THEN
+		-- the same person again is no new range
+		UPDATE crm.responsibility r SET during = tstzrange(lower(r.during), NULL)
+		WHERE r.company_id = ANY (ids) AND upper(r.during) = from_ AND r.employee_id = set_responsible.employee_id;
+		INSERT INTO crm.responsibility (company_id, employee_id, during, planned)
+		SELECT i.id, set_responsible.employee_id, tstzrange(from_, NULL), from_ > crm.now()
+		FROM unnest(ids) AS i(id)
+		WHERE NOT EXISTS (SELECT FROM crm.responsibility r WHERE r.company_id = i.id AND r.during @> from_);
+	END IF;
+	IF from_ <= crm.now() THEN
+		UPDATE crm.company x SET owner_id = set_responsible.employee_id WHERE x.id = ANY (ids) AND x.owner_id IS DISTINCT FROM set_responsible.employee_id;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.set_responsible(bigint, bigint, timestamptz) IS 'Hands a company to an employee (NULL: to nobody) from a time on: now, in the past (then what was counted since is counted anew, by whom it belongs to), or to come (then the courier does it at that time; crm.responsible answers by the range at once). What was written for later than that is taken back. Errors: P0002 no such company, 23503 no such employee or dismissed, 22008 time, 55000 merged, or database not active';
+
+CREATE OR REPLACE FUNCTION crm.hand_over_due() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF crm.guard() AND EXISTS (SELECT FROM crm.responsibility r WHERE r.planned AND lower(r.during) <= crm.now()) THEN
+		UPDATE crm.company c SET owner_id = r.employee_id
+		FROM crm.responsibility r
+		WHERE r.planned AND lower(r.during) <= crm.now() AND r.during @> crm.now() AND c.id = r.company_id AND c.owner_id IS DISTINCT FROM r.employee_id;
+		UPDATE crm.responsibility r SET planned = false WHERE r.planned AND lower(r.during) <= crm.now();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.hand_over_due() IS 'Hook of the courier: companies whose planned hand-over has come get their new owner';
+SELECT crm.register_hook('maintain', 'hand_over', 'crm.hand_over_due');
 
 CREATE OR REPLACE FUNCTION crm.responsibility_catch_up() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -257,7 +360,7 @@ BEGIN
 	-- Owners that changed while the triggers were asleep: nobody knows when, so from now on.
 	PERFORM crm.responsibility_changed(array_agg(c.id), array_agg(c.owner_id))
 	FROM crm.company c
-	LEFT JOIN crm.responsibility r ON r.company_id = c.id AND upper_inf(r.during)
+	LEFT JOIN crm.responsibility r ON r.company_id = c.id AND r.during @> crm.now()
 	WHERE r.employee_id IS DISTINCT FROM c.owner_id AND EXISTS (SELECT FROM crm.responsibility x WHERE x.company_id = c.id)
 	HAVING count(*) > 0;
 	INSERT INTO crm.responsibility (company_id, employee_id, during)

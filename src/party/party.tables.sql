@@ -156,6 +156,7 @@ CREATE TABLE crm.company (
 	CONSTRAINT company_language_check CHECK (language IN ('ru', 'en')),
 	CONSTRAINT company_merge_check CHECK (merged_into_id <> id)
 );
+CREATE INDEX company_merged ON crm.company (merged_into_id) WHERE merged_into_id IS NOT NULL;
 COMMENT ON TABLE crm.company IS 'Clients and carriers, one row a legal person or partner; a company may be both';
 COMMENT ON COLUMN crm.company.id IS 'Our number';
 COMMENT ON COLUMN crm.company.name IS 'Short name, as people say it';
@@ -178,11 +179,14 @@ CREATE TABLE crm.responsibility (
 	company_id bigint NOT NULL,
 	employee_id bigint NOT NULL,
 	during tstzrange NOT NULL,
+	planned boolean NOT NULL DEFAULT false,
 	CONSTRAINT responsibility_during_check CHECK (NOT isempty(during) AND lower_inc(during) AND NOT upper_inc(during)),
 	CONSTRAINT responsibility_overlap EXCLUDE USING gist (int8range(company_id, company_id, '[]') WITH &&, during WITH &&)
 );
 COMMENT ON TABLE crm.responsibility IS 'Who was responsible for a company, and when; one at a time. Kept by a trigger on crm.company.owner_id; result indicators are credited by it (kpi.md, rule 5)';
 CREATE INDEX responsibility_company_idx ON crm.responsibility (company_id);
+CREATE INDEX responsibility_planned ON crm.responsibility (lower(during)) WHERE planned;
+COMMENT ON COLUMN crm.responsibility.planned IS 'Written ahead, and not yet the owner of the company: the courier does that when its time has come';
 COMMENT ON COLUMN crm.responsibility.id IS 'Our number';
 COMMENT ON COLUMN crm.responsibility.company_id IS 'crm.company.id';
 COMMENT ON COLUMN crm.responsibility.employee_id IS 'crm.employee.id';
@@ -201,12 +205,15 @@ CREATE TABLE crm.contact (
 	created_at timestamptz NOT NULL DEFAULT crm.now(),
 	archived_at timestamptz,
 	channel text,
+	merged_into_id bigint,
 	CONSTRAINT contact_source_key UNIQUE (source, source_id),
 	CONSTRAINT contact_name_check CHECK (name <> '' AND length(name) <= 500),
 	CONSTRAINT contact_language_check CHECK (language IN ('ru', 'en')),
-	CONSTRAINT contact_channel_check CHECK (channel ~ '^[a-z_]{1,31}$' AND channel <> 'auto')
+	CONSTRAINT contact_channel_check CHECK (channel ~ '^[a-z_]{1,31}$' AND channel <> 'auto'),
+	CONSTRAINT contact_merge_check CHECK (merged_into_id <> id)
 );
 CREATE INDEX contact_company_idx ON crm.contact (company_id);
+CREATE INDEX contact_merged ON crm.contact (merged_into_id) WHERE merged_into_id IS NOT NULL;
 COMMENT ON TABLE crm.contact IS 'People at clients and carriers';
 COMMENT ON COLUMN crm.contact.id IS 'Our number';
 COMMENT ON COLUMN crm.contact.company_id IS 'crm.company.id; NULL: not known yet';
@@ -219,6 +226,7 @@ COMMENT ON COLUMN crm.contact.source IS 'Where the row comes from: manual, erp, 
 COMMENT ON COLUMN crm.contact.source_id IS 'Id there, unique within the source';
 COMMENT ON COLUMN crm.contact.created_at IS 'When we learned of the person';
 COMMENT ON COLUMN crm.contact.archived_at IS 'When the row was put away; NULL: live. Nothing is sent to an archived contact';
+COMMENT ON COLUMN crm.contact.merged_into_id IS 'crm.contact.id of the row that this one was found to be the same as';
 COMMENT ON COLUMN crm.contact.channel IS 'Channel that the person prefers: sms, email, telegram; NULL: none. Rules with channel auto ask it (claims 69 and 70)';
 
 CREATE TABLE crm.contact_point (
@@ -232,6 +240,8 @@ CREATE TABLE crm.contact_point (
 	verified_by text,
 	raw text,
 	created_at timestamptz NOT NULL DEFAULT crm.now(),
+	verified_how text,
+	strikes smallint NOT NULL DEFAULT 0,
 	CONSTRAINT contact_point_value_key UNIQUE (contact_id, kind, value),
 	CONSTRAINT contact_point_kind_check CHECK (kind IN ('phone', 'email', 'telegram')),
 	CONSTRAINT contact_point_value_check CHECK (value <> '' AND length(value) <= 320),
@@ -246,6 +256,8 @@ COMMENT ON COLUMN crm.contact_point.is_mobile IS 'A phone that can take an SMS, 
 COMMENT ON COLUMN crm.contact_point.state IS 'unknown; verified (a fact proves it); stale (the proof is too old); invalid (permanently refused). A temporary refusal alone changes nothing';
 COMMENT ON COLUMN crm.contact_point.verified_at IS 'When the state was last proved, by the business clock';
 COMMENT ON COLUMN crm.contact_point.verified_by IS 'The fact that proved it: a message''s delivery report, a bounce';
+COMMENT ON COLUMN crm.contact_point.verified_how IS 'By what kind of fact: delivery, answer, reply, letter, silence, arrival, person; bounce, failure, wrong';
+COMMENT ON COLUMN crm.contact_point.strikes IS 'Failures since the last proof (crm.party_setting.strikes make it invalid)';
 COMMENT ON COLUMN crm.contact_point.raw IS 'As it was written, where that differs';
 COMMENT ON COLUMN crm.contact_point.created_at IS 'When it was entered';
 
@@ -298,6 +310,8 @@ CREATE TABLE crm.place (
 	source_id text,
 	created_at timestamptz NOT NULL DEFAULT crm.now(),
 	archived_at timestamptz,
+	confirmed_at timestamptz,
+	confirmed_by text,
 	CONSTRAINT place_source_key UNIQUE (source, source_id),
 	CONSTRAINT place_name_check CHECK (name <> '' AND length(name) <= 500),
 	CONSTRAINT place_kind_check CHECK (kind IN ('plant', 'unloading', 'station', 'other')),
@@ -320,4 +334,6 @@ COMMENT ON COLUMN crm.place.no_internet IS 'No mobile internet there: SMS even w
 COMMENT ON COLUMN crm.place.source IS 'Where the row comes from: manual, erp, …';
 COMMENT ON COLUMN crm.place.source_id IS 'Id there, unique within the source';
 COMMENT ON COLUMN crm.place.created_at IS 'When we learned of the place';
+COMMENT ON COLUMN crm.place.confirmed_at IS 'When a vehicle last arrived and stayed there: its coordinates are right; NULL: none did yet';
+COMMENT ON COLUMN crm.place.confirmed_by IS 'The fact: trip 17';
 COMMENT ON COLUMN crm.place.archived_at IS 'When it was put away; NULL: live';
