@@ -75,15 +75,9 @@ $$;
 COMMENT ON FUNCTION crm.contact_ids(bigint) IS 'All numbers of a contact: the one it goes under now first, then those that were merged into it';
 
 CREATE OR REPLACE FUNCTION crm.party_visible(company_id bigint) RETURNS boolean
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	sees boolean := true;
+	LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	-- who sees which client is decided by crm.sees_company(), where that is there
-	IF company_id IS NOT NULL AND to_regprocedure('crm.sees_company(bigint)') IS NOT NULL THEN
-		EXECUTE 'SELECT crm.sees_company($1)' INTO sees USING company_id;
-	END IF;
-	RETURN coalesce(sees, false);
+	RETURN company_id IS NULL OR crm.sees_company(company_id);
 END
 $$;
 COMMENT ON FUNCTION crm.party_visible(bigint) IS 'Whether the speaker may know that a company is there (crm.sees_company); a contact of no company may be known';
@@ -665,7 +659,7 @@ BEGIN
 			FROM unnest(ARRAY[one_id, two_id]) AS o(id)) THEN
 		RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'this pair is not yours to decide', HINT = 'Ask your head.';
 	END IF;
-	UPDATE crm.duplicate d SET state = 'dismissed', decided_at = crm.now(), decided_by = crm.speaker(), note = left(dismiss_duplicate.note, 2000)
+	UPDATE crm.duplicate d SET state = 'dismissed', decided_at = crm.now(), decided_by = crm.me_name(), note = left(dismiss_duplicate.note, 2000)
 	WHERE d.object_kind = dismiss_duplicate.object_kind AND d.first_id = least(one_id, two_id) AND d.second_id = greatest(one_id, two_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('%s %s and %s are no pair', left(object_kind, 40), one_id, two_id),
@@ -696,19 +690,6 @@ COMMENT ON COLUMN crm.duplicate_candidates.reasons IS 'What speaks for it and ag
 COMMENT ON COLUMN crm.duplicate_candidates.found_at IS 'When it was first found';
 COMMENT ON COLUMN crm.duplicate_candidates.first_owner_id IS 'crm.employee.id responsible for the first';
 COMMENT ON COLUMN crm.duplicate_candidates.second_owner_id IS 'crm.employee.id responsible for the second';
-
-CREATE OR REPLACE FUNCTION crm.speaker() RETURNS text
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	name text;
-BEGIN
-	IF to_regprocedure('crm.me_name()') IS NOT NULL THEN
-		EXECUTE 'SELECT crm.me_name()' INTO name;
-	END IF;
-	RETURN coalesce(name, session_user);
-END
-$$;
-COMMENT ON FUNCTION crm.speaker() IS 'Who speaks, for the record of a change: crm.me_name() where that is there, else the login';
 
 SELECT crm.register_undumped('crm.party_key', 'filled again by crm.activate()');
 SELECT crm.register_undumped('crm.company_name', 'filled again by the courier');

@@ -96,7 +96,7 @@ DECLARE
 	w     crm.company;
 	id_   bigint;
 	fill  jsonb := '{}';
-	moved bigint;
+	rows_ bigint;
 BEGIN
 	IF NOT crm.guard() THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'this database is not active', HINT = 'SELECT crm.activate();';
@@ -125,13 +125,13 @@ BEGIN
 		fill := fill || jsonb_build_object('owner_id', jsonb_build_array(w.owner_id, l.owner_id));
 	END IF;
 	INSERT INTO crm.merge (object_kind, loser_id, winner_id, reason, merged_by, before)
-	VALUES ('company', l.id, w.id, left(merge_companies.reason, 2000), crm.speaker(), jsonb_build_object(
+	VALUES ('company', l.id, w.id, left(merge_companies.reason, 2000), crm.me_name(), jsonb_build_object(
 		'loser', jsonb_build_object('archived_at', l.archived_at, 'owner_id', l.owner_id), 'winner', fill,
 		'responsibility', coalesce((SELECT jsonb_agg(to_jsonb(r) ORDER BY r.id) FROM crm.responsibility r WHERE r.company_id = l.id), '[]'),
 		'winner_responsibility', CASE WHEN fill ? 'owner_id' THEN coalesce((SELECT jsonb_agg(to_jsonb(r) ORDER BY r.id) FROM crm.responsibility r WHERE r.company_id = w.id), '[]') END))
 	RETURNING merge.id INTO id_;
-	moved := crm.merge_move(id_, 'crm.company', l.id, w.id);
-	UPDATE crm.merge m SET moved = merge_companies.moved WHERE m.id = id_ AND merge_companies.moved > 0;
+	rows_ := crm.merge_move(id_, 'crm.company', l.id, w.id);
+	UPDATE crm.merge m SET moved = rows_ WHERE m.id = id_ AND rows_ > 0;
 	-- from now on who has the winner has what came under the loser's number too
 	UPDATE crm.company c SET merged_into_id = w.id, archived_at = coalesce(c.archived_at, crm.now()), owner_id = coalesce(w.owner_id, c.owner_id) WHERE c.id = l.id;
 	IF fill <> '{}' THEN
@@ -152,7 +152,7 @@ DECLARE
 	w     crm.contact;
 	id_   bigint;
 	fill  jsonb := '{}';
-	moved bigint;
+	rows_ bigint;
 BEGIN
 	IF NOT crm.guard() THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'this database is not active', HINT = 'SELECT crm.activate();';
@@ -175,10 +175,10 @@ BEGIN
 		fill := fill || '{"is_decision_maker": [false, true]}';
 	END IF;
 	INSERT INTO crm.merge (object_kind, loser_id, winner_id, reason, merged_by, before)
-	VALUES ('contact', l.id, w.id, left(merge_contacts.reason, 2000), crm.speaker(), jsonb_build_object('loser', jsonb_build_object('archived_at', l.archived_at), 'winner', fill))
+	VALUES ('contact', l.id, w.id, left(merge_contacts.reason, 2000), crm.me_name(), jsonb_build_object('loser', jsonb_build_object('archived_at', l.archived_at), 'winner', fill))
 	RETURNING merge.id INTO id_;
-	moved := crm.merge_move(id_, 'crm.contact', l.id, w.id);
-	UPDATE crm.merge m SET moved = merge_contacts.moved WHERE m.id = id_ AND merge_contacts.moved > 0;
+	rows_ := crm.merge_move(id_, 'crm.contact', l.id, w.id);
+	UPDATE crm.merge m SET moved = rows_ WHERE m.id = id_ AND rows_ > 0;
 	UPDATE crm.contact c SET merged_into_id = w.id, archived_at = coalesce(c.archived_at, crm.now()) WHERE c.id = l.id;
 	IF fill <> '{}' THEN
 		UPDATE crm.contact c SET company_id = coalesce(c.company_id, (fill -> 'company_id' ->> 1)::bigint), "position" = coalesce(c."position", fill -> 'position' ->> 1),
@@ -247,7 +247,7 @@ BEGIN
 			is_decision_maker = p.is_decision_maker AND NOT (m.before -> 'winner') ? 'is_decision_maker'
 		WHERE x.id = m.winner_id AND m.before -> 'winner' <> '{}';
 	END IF;
-	UPDATE crm.merge x SET undone_at = crm.now(), undone_by = crm.speaker() WHERE x.id = m.id;
+	UPDATE crm.merge x SET undone_at = crm.now(), undone_by = crm.me_name() WHERE x.id = m.id;
 	RETURN back;
 END
 $$;
