@@ -221,6 +221,7 @@ BEGIN
 			('function', 'crm.name_grams',                 'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
 			('function', 'crm.name_similarity',            'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
 			('function', 'crm.inn_key',                    'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
+			('function', 'crm.kpp_valid',                  'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
 			('function', 'crm.company_now',                'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
 			('function', 'crm.company_ids',                'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
 			('function', 'crm.contact_now',                'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval'),
@@ -483,7 +484,7 @@ BEGIN
 			('function', 'crm.cancel_carrier_request',      'EXECUTE',                     'crm_head, crm_director, crm_erp_writer'),
 			('function', 'crm.carrier_offer_open',          'EXECUTE',                     'crm_owner, crm_eval, crm_courier, crm_head, crm_director'),
 			('function', 'crm.rrule_%',                     'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_courier, crm_integrator'),
-			('function', 'crm.inn_valid',                   'EXECUTE',                     'crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader')
+			('function', 'crm.inn_valid',                 'EXECUTE',                     'crm_owner, crm_courier, crm_integrator, crm_erp_writer, crm_manager, crm_head, crm_director, crm_bi_reader, crm_eval')
 		) AS v(kind, pattern, rights, roles)
 	LOOP
 		FOR o IN

@@ -281,7 +281,8 @@ BEGIN
 		RETURN ROW(old_.id, 'created', key)::crm_erp.put_result;
 	END IF;
 	new_ := old_;
-	new_.company_id := coalesce(v_company, old_.company_id);
+	-- a contact that a merge took to the winner stays there
+	new_.company_id := CASE WHEN crm.company_now(v_company) = old_.company_id THEN old_.company_id ELSE coalesce(v_company, old_.company_id) END;
 	new_.name := coalesce(v_name, old_.name);
 	new_."position" := crm.erp_keep(v_position, old_."position");
 	new_.language := coalesce(v_language, old_.language);
@@ -545,7 +546,7 @@ BEGIN
 		END IF;
 	END IF;
 	IF v_cont_key IS NOT NULL AND v_cont_key <> '-' THEN
-		SELECT c.id INTO v_contact FROM crm.contact c WHERE c.source = 'erp' AND c.source_id = v_cont_key;
+		SELECT crm.contact_now(c.id) INTO v_contact FROM crm.contact c WHERE c.source = 'erp' AND c.source_id = v_cont_key;
 		IF NOT FOUND THEN
 			PERFORM crm.erp_fail('23503', format('contact_erp_id "%s" is not known', v_cont_key),
 				format('Send the contact first: SELECT * FROM crm_erp.put_contact(''%s'', …); then repeat this call.', v_cont_key));

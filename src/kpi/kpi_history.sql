@@ -64,7 +64,8 @@ COMMENT ON COLUMN crm.deal_moment.event_id IS 'crm.event.id that caused it; NULL
 
 CREATE OR REPLACE FUNCTION crm.deal_story(deal_id bigint, at_most integer DEFAULT 1000)
 	RETURNS TABLE (at timestamptz, kind text, what text, title text, detail text, who text, object_id bigint, event_id bigint)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+	SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
 	IF NOT crm.sees_deal($1) THEN

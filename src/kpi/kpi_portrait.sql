@@ -34,7 +34,9 @@ $$;
 COMMENT ON FUNCTION crm.next_contact(bigint) IS 'When a client is to be contacted next: the nearest deadline to come of an open task with it; NULL: no date is set';
 
 CREATE OR REPLACE FUNCTION crm.portrait(company_id bigint) RETURNS jsonb
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+	-- planned once in a session: planning costs more than all that is read
+	SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	ids bigint[] := crm.company_ids($1);
 	c   crm.company;
@@ -119,13 +121,13 @@ CREATE OR REPLACE FUNCTION crm.client_volumes(company_ids bigint[]) RETURNS json
 	FROM (
 		SELECT to_char(s.weighed_at AT TIME ZONE crm.kpi_zone(), 'YYYY-MM') AS month, s.product, round(sum(s.net_kg) / 1000, 3) AS tonnes,
 			round(sum(o.price * s.net_kg) / 1000, 2) AS amount, count(*) AS loads, max(s.weighed_at) AS last_at
-		FROM (SELECT x.id, x.price FROM crm.customer_order x WHERE x.company_id = ANY ($1) AND x.ordered_at > crm.now() - interval '30 months' ORDER BY x.ordered_at DESC LIMIT 5000) o
+		FROM (SELECT x.id, x.price FROM crm.customer_order x WHERE x.company_id = ANY ($1) AND x.ordered_at > crm.now() - interval '30 months' ORDER BY x.ordered_at DESC LIMIT 2000) o
 		CROSS JOIN LATERAL (SELECT x.product, x.net_kg, x.weighed_at FROM crm.shipment x
 			WHERE x.order_id = o.id AND x.cancelled_at IS NULL AND x.net_kg IS NOT NULL AND x.weighed_at > crm.now() - interval '24 months') s
 		GROUP BY 1, 2
 	) v
 $$;
-COMMENT ON FUNCTION crm.client_volumes(bigint[]) IS 'Tonnes, amounts by the orders'' prices (roubles) and loads of a client, by product and month of the plant''s zone, of the last 24 months and at most the newest 5000 orders. company_ids: crm.company_ids of it';
+COMMENT ON FUNCTION crm.client_volumes(bigint[]) IS 'Tonnes, amounts by the orders'' prices (roubles) and loads of a client, by product and month of the plant''s zone, of the last 24 months and at most the newest 2000 orders. company_ids: crm.company_ids of it';
 
 CREATE OR REPLACE VIEW crm_bi.client_unattended WITH (security_invoker = true) AS
 	SELECT c.id AS client_id,

@@ -57,10 +57,31 @@ typedef struct Grams
 	int			given;			/* which name of the argument */
 } Grams;
 
+/* How a name met the one that is looked at: rarest trigrams in common, and where the last of them stands in either */
+typedef struct Meeting
+{
+	int			common;
+	int			in_mine;
+	int			in_its;
+} Meeting;
+
+/* A name that another one is like */
+typedef struct Best
+{
+	float4		score;
+	int			name;
+} Best;
+
 /* Which names hold a trigram among their rarest; shortest first */
+typedef struct Posting
+{
+	int			name;
+	int			position;		/* of the trigram in it */
+} Posting;
+
 typedef struct Postings
 {
-	int		   *names;
+	Posting    *names;
 	int			len;
 	int			room;
 	int			head;			/* those before it are too short for all that follow */
@@ -605,6 +626,9 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	float4		threshold = PG_GETARG_FLOAT4(2);
+	int			at_most = PG_GETARG_INT32(3);
+	int			best_room = 16;
+	Best	   *best;
 	MemoryContext old;
 	MemoryContext work;
 	Datum	   *ids,
@@ -622,7 +646,7 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 	int			nfrequency = 0;
 	int		   *ranks;
 	Postings   *postings;
-	int		   *met;
+	Meeting    *met;
 	int		   *candidates;
 
 	if (!(threshold >= 0.2f && threshold <= 1.0f))
@@ -630,6 +654,14 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("threshold %g is out of range", threshold),
 				 errhint("Give a likeness from 0.2 to 1.")));
+	if (at_most < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("a name cannot be given %d others", at_most),
+				 errhint("Give how many others a name is to be given at most, or 0 for all.")));
+	if (at_most == 0)
+		at_most = MAX_NAMES;
+	best_room = Min(best_room, at_most);
 	InitMaterializedSRF(fcinfo, 0);
 	work = AllocSetContextCreate(CurrentMemoryContext, "crm similar names", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(work);
@@ -712,7 +744,8 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 
 	/* shortest first: each meets those before it */
 	postings = MemoryContextAllocExtended(work, sizeof(Postings) * (Size) Max(nfrequency, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	met = MemoryContextAllocExtended(work, sizeof(int) * (Size) Max(nids, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	met = MemoryContextAllocExtended(work, sizeof(Meeting) * (Size) Max(nids, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	best = MemoryContextAllocHuge(work, sizeof(Best) * (Size) best_room);
 	candidates = MemoryContextAllocHuge(work, sizeof(int) * (Size) Max(nids, 1));
 	for (int x = 0; x < nids; x++)
 	{
@@ -720,6 +753,7 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 		int			needed = (int) ceilf(threshold * len - 1e-4f);
 		int			prefix = len - Max(needed, 1) + 1;
 		int			ncandidates = 0;
+		int			nbest = 0;
 		int		   *mine = ranks + name[x].from;
 
 		CHECK_FOR_INTERRUPTS();
@@ -729,15 +763,16 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 		{
 			Postings   *list = &postings[mine[g]];
 
-			while (list->head < list->len && name[list->names[list->head]].len < needed)
+			while (list->head < list->len && name[list->names[list->head].name].len < needed)
 				list->head++;
 			for (int k = list->head; k < list->len; k++)
 			{
-				int			y = list->names[k];
+				int			y = list->names[k].name;
 
-				if (met[y] == 0)
+				if (met[y].common++ == 0)
 					candidates[ncandidates++] = y;
-				met[y]++;
+				met[y].in_mine = g;
+				met[y].in_its = list->names[k].position;
 			}
 		}
 		for (int k = 0; k < ncandidates; k++)
@@ -746,10 +781,15 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 			int			other = name[y].len;
 			int		   *its = ranks + name[y].from;
 			int			enough = (int) ceilf(threshold / (1.0f + threshold) * (len + other) - 1e-4f);
-			int			common = 0;
+			int			common = met[y].common;
+			int			i = met[y].in_mine + 1;
+			int			j = met[y].in_its + 1;
 
-			met[y] = 0;
-			for (int i = 0, j = 0; i < len && j < other && common + Min(len - i, other - j) >= enough;)
+			if ((k & 1023) == 0)
+				CHECK_FOR_INTERRUPTS();
+			met[y].common = 0;
+			/* what they have in common up to there was met; the rest must hold enough */
+			while (i < len && j < other && common + Min(len - i, other - j) >= enough)
 			{
 				if (mine[i] == its[j])
 				{
@@ -762,20 +802,45 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 				else
 					j++;
 			}
-			if ((k & 1023) == 0)
-				CHECK_FOR_INTERRUPTS();
 			if (common > 0 && (float4) common / (float4) (len + other - common) >= threshold)
 			{
-				Datum		values[3];
-				bool		nulls[3] = {false, false, false};
-				int64		a = DatumGetInt64(ids[name[x].given]);
-				int64		b = DatumGetInt64(ids[name[y].given]);
+				float4		score = (float4) common / (float4) (len + other - common);
+				int			at = nbest;
 
-				values[0] = Int64GetDatum(Min(a, b));
-				values[1] = Int64GetDatum(Max(a, b));
-				values[2] = Float4GetDatum((float4) common / (float4) (len + other - common));
-				tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+				/* the best so far, best first: of a name that a thousand others are like, a few are enough */
+				if (nbest == best_room)
+				{
+					if (best_room < at_most)
+					{
+						best_room = Min(best_room * 2, at_most);
+						best = repalloc_huge(best, sizeof(Best) * (Size) best_room);
+					}
+					else if (best[nbest - 1].score >= score)
+						continue;
+					else
+						at = --nbest;
+				}
+				while (at > 0 && best[at - 1].score < score)
+				{
+					best[at] = best[at - 1];
+					at--;
+				}
+				best[at].score = score;
+				best[at].name = y;
+				nbest++;
 			}
+		}
+		for (int k = 0; k < nbest; k++)
+		{
+			Datum		values[3];
+			bool		nulls[3] = {false, false, false};
+			int64		a = DatumGetInt64(ids[name[x].given]);
+			int64		b = DatumGetInt64(ids[name[best[k].name].given]);
+
+			values[0] = Int64GetDatum(Min(a, b));
+			values[1] = Int64GetDatum(Max(a, b));
+			values[2] = Float4GetDatum(best[k].score);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 		for (int g = 0; g < prefix; g++)
 		{
@@ -784,10 +849,12 @@ crm_party_similar_names(PG_FUNCTION_ARGS)
 			if (list->len == list->room)
 			{
 				list->room = list->room == 0 ? 4 : list->room * 2;
-				list->names = list->names == NULL ? palloc(sizeof(int) * list->room) :
-					repalloc_huge(list->names, sizeof(int) * (Size) list->room);
+				list->names = list->names == NULL ? palloc(sizeof(Posting) * list->room) :
+					repalloc_huge(list->names, sizeof(Posting) * (Size) list->room);
 			}
-			list->names[list->len++] = x;
+			list->names[list->len].name = x;
+			list->names[list->len].position = g;
+			list->len++;
 		}
 	}
 	MemoryContextSwitchTo(old);

@@ -13,7 +13,8 @@ CREATE TABLE crm.party_setting (
 	exempt_sources text[] NOT NULL DEFAULT '{erp}',
 	alike_from real NOT NULL DEFAULT 0.5 CHECK (alike_from BETWEEN 0.3 AND 1),
 	candidate_from numeric(4,3) NOT NULL DEFAULT 0.5 CHECK (candidate_from BETWEEN 0.1 AND 1),
-	searched_at timestamptz
+	searched_at timestamptz,
+	silence_upto bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE crm.party_setting IS 'How contact points prove themselves and what counts as a duplicate: one row, changed by UPDATE; brought by crm.activate() where it is missing';
 COMMENT ON COLUMN crm.party_setting.single IS 'Always true: there is one row';
@@ -28,6 +29,7 @@ COMMENT ON COLUMN crm.party_setting.shared_mailboxes IS 'Mailboxes that are nobo
 COMMENT ON COLUMN crm.party_setting.exempt_sources IS 'Sources whose rows are never refused, because the other system owns them; they are reported';
 COMMENT ON COLUMN crm.party_setting.alike_from IS 'Likeness of two names, 0 to 1 (trigrams), from which they are a reason at all';
 COMMENT ON COLUMN crm.party_setting.candidate_from IS 'Score from which a pair is kept as a candidate, 0 to 1';
+COMMENT ON COLUMN crm.party_setting.silence_upto IS 'crm.contact_point.id up to which crm.letters_unreturned() has looked; written by it';
 COMMENT ON COLUMN crm.party_setting.searched_at IS 'When crm.find_duplicates() ended last, business clock; NULL: never';
 
 CREATE TABLE crm.party_key (

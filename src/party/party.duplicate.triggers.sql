@@ -3,6 +3,7 @@
 CREATE INDEX company_inn ON crm.company (inn) WHERE inn IS NOT NULL;
 CREATE INDEX company_norm_name ON crm.company (crm.party_norm_name(name));
 CREATE INDEX contact_point_value ON crm.contact_point (value, kind);
+CREATE INDEX contact_point_unproved_mail ON crm.contact_point (id) WHERE kind = 'email' AND state IN ('unknown', 'stale');
 CREATE INDEX contact_point_proved ON crm.contact_point (verified_at) WHERE state = 'verified';
 
 CREATE TRIGGER contact_point_2_key_insert AFTER INSERT ON crm.contact_point

@@ -433,12 +433,12 @@ BEGIN
 	UNION ALL
 	-- those that came a moment ago
 	SELECT c.id, s.alike
-	FROM (SELECT x.id, x.name FROM crm.company x WHERE x.id > coalesce(upto, 0) ORDER BY x.id DESC LIMIT 5000) c
+	FROM (SELECT x.id, x.name FROM crm.company x WHERE x.id > coalesce(upto, 0) ORDER BY x.id DESC LIMIT 2000) c
 	CROSS JOIN LATERAL (SELECT crm.name_similarity(crm.party_norm_name(c.name), $1) AS alike OFFSET 0) s
 	WHERE s.alike >= $2;
 END
 $$;
-COMMENT ON FUNCTION crm.names_like(text, real) IS 'Companies whose name is alike: crm.name_similarity to a name in its one form, at least likeness. By the rarest trigrams; of the companies that are not in crm.company_name yet the newest 5000';
+COMMENT ON FUNCTION crm.names_like(text, real) IS 'Companies whose name is alike: crm.name_similarity to a name in its one form, at least likeness. By the rarest trigrams; of the companies that are not in crm.company_name yet the newest 2000';
 
 CREATE OR REPLACE FUNCTION crm.phone_or_null(raw text) RETURNS text
 	LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -569,7 +569,8 @@ BEGIN
 		SELECT n.id AS one, l.id AS two, 0.8 AS weight, 'name' AS reason FROM named n JOIN live l ON l.norm = n.norm AND l.id <> n.id
 		UNION ALL
 		SELECT a.first_id, a.second_id, (0.8 * a.score * CASE WHEN crm.numbers_differ(x.norm, y.norm) THEN 0.6 ELSE 1 END)::numeric, format('name %s%%', round((100 * a.score)::numeric))
-		FROM listed t CROSS JOIN LATERAL crm.similar_names(t.ids, t.norms, s.alike_from) a
+		-- a name that is less alike is no candidate by itself: it is looked at below where something else is shared
+		FROM listed t CROSS JOIN LATERAL crm.similar_names(t.ids, t.norms, greatest(s.alike_from, s.candidate_from / 0.8)::real, 10) a
 		JOIN crm.company_name x ON x.company_id = a.first_id JOIN crm.company_name y ON y.company_id = a.second_id
 		UNION ALL
 		SELECT g.one, l.id, CASE WHEN g.kpp IS NOT DISTINCT FROM l.kpp THEN 0.99 WHEN g.kpp IS NULL OR l.kpp IS NULL THEN 0.95 ELSE 0.3 END,
@@ -585,10 +586,17 @@ BEGIN
 		FROM (SELECT x.norm, min(x.company_id) AS one FROM crm.address x JOIN live l ON l.id = x.company_id WHERE x.norm <> '' GROUP BY x.norm
 			HAVING count(DISTINCT x.company_id) BETWEEN 2 AND 20) g
 		JOIN crm.address a ON a.norm = g.norm AND a.company_id <> g.one JOIN live l ON l.id = a.company_id
+	), with_name AS (
+		SELECT x.* FROM reason x
+		UNION ALL
+		SELECT x.one, x.two, (0.8 * n.alike * CASE WHEN crm.numbers_differ(a.norm, b.norm) THEN 0.6 ELSE 1 END)::numeric, format('name %s%%', round((100 * n.alike)::numeric))
+		FROM reason x JOIN crm.company_name a ON a.company_id = x.one JOIN crm.company_name b ON b.company_id = x.two
+		CROSS JOIN LATERAL (SELECT crm.name_similarity(a.norm, b.norm) AS alike OFFSET 0) n
+		WHERE x.reason NOT LIKE 'name%' AND n.alike >= s.alike_from AND a.norm <> b.norm
 	), pair AS (
 		SELECT r.one, r.two, 1 - exp(sum(ln(1 - r.weight))) AS weight, array_agg(r.reason ORDER BY r.weight DESC, r.reason) AS reasons
 		FROM (SELECT DISTINCT ON (least(x.one, x.two), greatest(x.one, x.two), split_part(x.reason, ' ', 1)) least(x.one, x.two) AS one, greatest(x.one, x.two) AS two, x.weight, x.reason
-			FROM reason x ORDER BY least(x.one, x.two), greatest(x.one, x.two), split_part(x.reason, ' ', 1), x.weight DESC) r
+			FROM with_name x ORDER BY least(x.one, x.two), greatest(x.one, x.two), split_part(x.reason, ' ', 1), x.weight DESC) r
 		GROUP BY 1, 2
 	), judged AS (
 		SELECT p.one, p.two, round(p.weight * CASE WHEN a.inn <> b.inn THEN 0.5 ELSE 1 END, 3) AS score,

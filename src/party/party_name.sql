@@ -16,10 +16,10 @@ CREATE OR REPLACE FUNCTION crm.name_similarity(one text, two text) RETURNS real
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS '$libdir/crm', 'crm_party_name_similarity';
 COMMENT ON FUNCTION crm.name_similarity(text, text) IS 'Likeness of two texts, 0 to 1: trigrams in common by trigrams in either. The order of words does not count. Give it what crm.party_norm_name made.';
 
-CREATE OR REPLACE FUNCTION crm.similar_names(ids bigint[], names text[], threshold real)
+CREATE OR REPLACE FUNCTION crm.similar_names(ids bigint[], names text[], threshold real, at_most integer DEFAULT 0)
 	RETURNS TABLE (first_id bigint, second_id bigint, score real)
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1000 AS '$libdir/crm', 'crm_party_similar_names';
-COMMENT ON FUNCTION crm.similar_names(bigint[], text[], real) IS 'All pairs of a list of names whose crm.name_similarity reaches a threshold (0.2 to 1), none left out, without comparing each with each: 100000 names take seconds. At most 2000000 names. Errors: 22003 threshold, 22023 lists of two lengths, 54000 too long.';
+COMMENT ON FUNCTION crm.similar_names(bigint[], text[], real, integer) IS 'All pairs of a list of names whose crm.name_similarity reaches a threshold (0.2 to 1), none left out, without comparing each with each: 100000 names take seconds. at_most: of the names that are no longer than it, the so many that are most like it; 0: all. At most 2000000 names. Errors: 22003 threshold or at_most, 22023 lists of two lengths, 54000 too long.';
 
 CREATE OR REPLACE FUNCTION crm.address_normal() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
