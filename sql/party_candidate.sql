@@ -49,7 +49,7 @@ SELECT state FROM crm.duplicate WHERE second_id = 90003;
 -- asked for one: by everything, by a name with a mistake, by nothing that can be read
 SELECT * FROM crm.party_find(NULL, 'Ромашка', '7707083893', '770701001', '8 495 123-45-67', 'nobody@a.ru');
 SELECT * FROM crm.party_find('company', 'ООО Василек');
-SELECT * FROM crm.party_find('company', 'Васелёк и ко');
+SELECT * FROM crm.party_find('company', 'Василек плюс');
 SELECT * FROM crm.party_find('contact', 'x', NULL, NULL, 'not a phone', 'not an address');
 SELECT * FROM crm.party_find('ship', 'x');
 ROLLBACK;

@@ -62,7 +62,7 @@ RESET SESSION AUTHORIZATION;
 -- a restore, and what was entered asleep: who came first holds the key again
 SELECT crm.deactivate();
 TRUNCATE crm.party_key;
-INSERT INTO crm.contact_point (contact_id, kind, value) VALUES (90001, 'phone', '+79160000009'), (90002, 'phone', '+79160000009');
+INSERT INTO crm.contact_point (contact_id, kind, value, is_mobile) VALUES (90001, 'phone', '+79160000009', true), (90002, 'phone', '+79160000009', true);
 SELECT crm.activate('live');
 SELECT contact_id = 90001 FROM crm.party_key WHERE value = '+79160000009';
 INSERT INTO crm.contact (id, name) VALUES (90009, 'new');

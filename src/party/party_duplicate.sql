@@ -603,7 +603,8 @@ BEGIN
 			CASE WHEN a.inn <> b.inn THEN p.reasons || 'but another INN'::text ELSE p.reasons END AS reasons
 		FROM pair p JOIN live a ON a.id = p.one JOIN live b ON b.id = p.two
 	), people AS MATERIALIZED (
-		SELECT c.id, c.company_id, crm.party_norm_name(c.name) AS norm FROM crm.contact c
+		-- surname first, or last
+		SELECT c.id, c.company_id, n.norm, crm.name_grams(n.norm) AS words FROM crm.contact c CROSS JOIN LATERAL (SELECT crm.party_norm_name(c.name) AS norm OFFSET 0) n
 		WHERE c.merged_into_id IS NULL AND c.archived_at IS NULL AND c.source NOT IN ('employee', 'forgotten')
 	), of_people AS MATERIALIZED (
 		SELECT DISTINCT p.contact_id AS id, p.kind, p.value, p.is_mobile OR p.kind = 'email' AND split_part(p.value, '@', 1) <> ALL (s.shared_mailboxes) AS strong
@@ -613,8 +614,8 @@ BEGIN
 		FROM (SELECT x.kind, x.value, min(x.id) AS one, bool_or(x.strong) AS strong FROM of_people x GROUP BY 1, 2 HAVING count(*) BETWEEN 2 AND 20) g
 		JOIN of_people p ON p.kind = g.kind AND p.value = g.value AND p.id <> g.one
 		UNION ALL
-		SELECT g.one, p.id, 0.3, 'company' FROM (SELECT x.company_id, x.norm, min(x.id) AS one FROM people x WHERE x.company_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) BETWEEN 2 AND 20) g
-		JOIN people p ON p.company_id = g.company_id AND p.norm = g.norm AND p.id <> g.one
+		SELECT g.one, p.id, 0.3, 'company' FROM (SELECT x.company_id, x.words, min(x.id) AS one FROM people x WHERE x.company_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) BETWEEN 2 AND 20) g
+		JOIN people p ON p.company_id = g.company_id AND p.words = g.words AND p.id <> g.one
 	), person_pair AS (
 		SELECT least(r.one, r.two) AS one, greatest(r.one, r.two) AS two, 1 - exp(sum(ln(1 - r.weight))) AS weight, array_agg(r.reason ORDER BY r.weight DESC, r.reason) AS reasons
 		FROM (SELECT DISTINCT least(x.one, x.two) AS one, greatest(x.one, x.two) AS two, x.weight, x.reason FROM person_reason x) r GROUP BY 1, 2
