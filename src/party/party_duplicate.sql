@@ -99,7 +99,7 @@ BEGIN
 	IF crm.party_visible(of_) THEN
 		words := CASE WHEN contact_id IS NULL THEN
 				(SELECT format('It is company %s, %s.', c.id, c.name) FROM crm.company c WHERE c.id = duplicate_refused.company_id)
-			ELSE (SELECT format('It is contact %s, %s', p.id, p.name) || coalesce(format(' (company %s, %s)', c.id, c.name), '') || '.'
+			ELSE (SELECT format('It is contact %s, %s', p.id, p.name) || CASE WHEN c.id IS NULL THEN '' ELSE format(' (company %s, %s)', c.id, c.name) END || '.'
 				FROM crm.contact p LEFT JOIN crm.company c ON c.id = p.company_id WHERE p.id = duplicate_refused.contact_id) END;
 	ELSE
 		words := 'It is a client of another employee' || coalesce((SELECT format('; ask %s.', e.name)
