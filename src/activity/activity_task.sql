@@ -361,7 +361,7 @@ COMMENT ON FUNCTION crm.task_giver(bigint[]) IS 'Audience: who gave the task, wh
 CREATE OR REPLACE FUNCTION crm.task_open_still(task_id bigint) RETURNS boolean
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT t.state = 'open' FROM crm.task t WHERE t.id = $1;
+	SELECT t.state = 'open' FROM crm.task t WHERE t.id = $1 AND (crm.for_plant() OR crm.sees_task(t.id));
 END;
 COMMENT ON FUNCTION crm.task_open_still(bigint) IS 'Whether a task is still to be done. For the truth of rules';
 

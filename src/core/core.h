@@ -52,5 +52,6 @@ extern bool crm_preloaded;
 
 /* table.c */
 extern Oid	crm_table(const char *name);
+extern bool crm_rewriting(void);
 
 #endif							/* CRM_CORE_H */

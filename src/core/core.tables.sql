@@ -104,7 +104,7 @@ CREATE TABLE crm.hook (
 	PRIMARY KEY (point, name)
 );
 COMMENT ON TABLE crm.hook IS 'What upper rooms add to a lower one: a function of theirs for a point of his. Rows of code, in no dump.';
-COMMENT ON COLUMN crm.hook.point IS 'ship, health, activate, maintain, selftest, clock_floor, clock_check, recover, deadline, due, settle_failed, waiting, weighing_order, forget, sees_company.';
+COMMENT ON COLUMN crm.hook.point IS 'ship, health, activate, maintain, selftest, clock_floor, clock_check, recover, deadline, due, settle_failed, waiting, weighing_order, forget, lent_companies, sees.';
 COMMENT ON COLUMN crm.hook.name IS 'The room or part that adds it.';
 COMMENT ON COLUMN crm.hook.function IS 'The function''s full name; its arguments are the point''s.';
 COMMENT ON COLUMN crm.hook.position IS 'Order of calling: the order of the rooms.';

@@ -55,6 +55,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parse_type.h"
 #include "parser/parser.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -84,6 +85,16 @@ static bool type_allowed(Oid type);
 static bool type_of_owner(Oid type);
 static bool function_named(Oid function, const CrmExpressionRules *rules);
 
+/* Since which subtransaction an expression is judged; an error that skips the end takes that with it. */
+static SubTransactionId judging = InvalidSubTransactionId;
+static LocalTransactionId judging_of = InvalidLocalTransactionId;
+
+bool
+crm_judging(void)
+{
+	return judging != InvalidSubTransactionId && judging_of == MyProc->lxid && SubTransactionIsActive(judging);
+}
+
 /*
  * From here to crm_eval_end() the backend has the rights of crm_eval.  After
  * an error the caller must call the latter as well (PG_FINALLY), or leave it
@@ -103,11 +114,17 @@ crm_eval_begin(CrmEvalRights *rights)
 	rights->read_only = XactReadOnly;
 	SetUserIdAndSecContext(role, rights->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	XactReadOnly = true;
+	rights->judging = judging;
+	rights->judging_of = judging_of;
+	judging = GetCurrentSubTransactionId();
+	judging_of = MyProc->lxid;
 }
 
 void
 crm_eval_end(const CrmEvalRights *rights)
 {
+	judging = rights->judging;
+	judging_of = rights->judging_of;
 	XactReadOnly = rights->read_only;
 	SetUserIdAndSecContext(rights->user, rights->context);
 }

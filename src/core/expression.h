@@ -56,10 +56,15 @@ typedef struct CrmEvalRights
 	Oid			user;
 	int			context;
 	bool		read_only;
+	SubTransactionId judging;	/* what crm_judging() looked at before */
+	LocalTransactionId judging_of;
 } CrmEvalRights;
 
 extern void crm_eval_begin(CrmEvalRights *rights);
 extern void crm_eval_end(const CrmEvalRights *rights);
+
+/* Whether the backend is between the two: what it reads, it reads for the plant. */
+extern bool crm_judging(void);
 
 extern Node *crm_expression_read(const char *text, Relation rel, Oid type, const char *name,
 								 const CrmExpressionRules *rules);

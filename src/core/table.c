@@ -29,8 +29,8 @@ PG_FUNCTION_INFO_V1(crm_rewriting_sql);
 static SubTransactionId door = InvalidSubTransactionId;
 static LocalTransactionId door_of = InvalidLocalTransactionId;
 
-static bool
-rewriting(void)
+bool
+crm_rewriting(void)
 {
 	return door != InvalidSubTransactionId && door_of == MyProc->lxid && SubTransactionIsActive(door);
 }
@@ -60,7 +60,7 @@ crm_append_only(PG_FUNCTION_ARGS)
 				 errmsg("crm.append_only() is a trigger function"),
 				 errhint("Use it in CREATE TRIGGER ... BEFORE UPDATE OR DELETE OR TRUNCATE ... FOR EACH STATEMENT.")));
 
-	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && rewriting())
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && crm_rewriting())
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 		what = "UPDATE";
@@ -97,5 +97,5 @@ crm_rewrite_door(PG_FUNCTION_ARGS)
 Datum
 crm_rewriting_sql(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(rewriting());
+	PG_RETURN_BOOL(crm_rewriting());
 }

@@ -124,7 +124,7 @@ CREATE OR REPLACE FUNCTION crm.set_document_state(document_id bigint, state text
 DECLARE
 	was text;
 BEGIN
-	SELECT d.state INTO was FROM crm.document d WHERE d.id = set_document_state.document_id FOR NO KEY UPDATE;
+	SELECT d.state INTO was FROM crm.document d WHERE d.id = set_document_state.document_id AND crm.sees_company(d.company_id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		PERFORM crm.document_missing(document_id);
 	END IF;
@@ -172,7 +172,7 @@ DECLARE
 	doc crm.document;
 	f   text;
 BEGIN
-	SELECT d.* INTO doc FROM crm.document d WHERE d.id = render_document.document_id FOR NO KEY UPDATE;
+	SELECT d.* INTO doc FROM crm.document d WHERE d.id = render_document.document_id AND crm.sees_company(d.company_id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		PERFORM crm.document_missing(document_id);
 	END IF;
@@ -235,6 +235,14 @@ BEGIN
 	END IF;
 	IF amount = 0 THEN
 		RETURN;
+	END IF;
+	IF NOT crm.for_plant() THEN
+		SELECT x.id INTO one FROM unnest($3, $4) AS x(id, company)
+		WHERE NOT crm.sees_object($2, x.id) OR x.company IS NOT NULL AND NOT crm.sees_company(x.company) LIMIT 1;
+		IF FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('%s %s, or its company, does not exist', $2, one),
+				HINT = 'Give objects and companies that you see.';
+		END IF;
 	END IF;
 
 	PERFORM crm.owner_code(the_kind.render, 'bigint', 'crm.document_rendering');
@@ -303,7 +311,7 @@ CREATE OR REPLACE FUNCTION crm.document_html(document_id bigint) RETURNS text
 DECLARE
 	page bytea;
 BEGIN
-	PERFORM FROM crm.document d WHERE d.id = document_html.document_id;
+	PERFORM FROM crm.document d WHERE d.id = document_html.document_id AND crm.sees_company(d.company_id);
 	IF NOT FOUND THEN
 		PERFORM crm.document_missing(document_id);
 	END IF;
@@ -317,7 +325,7 @@ CREATE OR REPLACE FUNCTION crm.document_verify(document_id bigint) RETURNS TABLE
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	PERFORM FROM crm.document d WHERE d.id = $1;
+	PERFORM FROM crm.document d WHERE d.id = $1 AND crm.sees_company(d.company_id);
 	IF NOT FOUND THEN
 		PERFORM crm.document_missing($1);
 	END IF;
@@ -349,7 +357,7 @@ DECLARE
 	letter  bigint;
 	letters bigint[] := '{}';
 BEGIN
-	SELECT d.* INTO doc FROM crm.document d WHERE d.id = send_document.document_id FOR NO KEY UPDATE;
+	SELECT d.* INTO doc FROM crm.document d WHERE d.id = send_document.document_id AND crm.sees_company(d.company_id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		PERFORM crm.document_missing(document_id);
 	END IF;
@@ -358,7 +366,7 @@ BEGIN
 			HINT = CASE doc.state WHEN 'draft' THEN format('SELECT crm.set_document_state(%s, ''issued'');', doc.id) ELSE 'Make another one.' END;
 	END IF;
 	IF send_document.contact_id IS NOT NULL THEN
-		PERFORM FROM crm.contact c WHERE c.id = send_document.contact_id;
+		PERFORM FROM crm.contact c WHERE c.id = send_document.contact_id AND crm.sees_contact(c.id);
 		IF NOT FOUND THEN
 			RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('contact %s is not there', send_document.contact_id),
 				HINT = 'Leave contact_id out to send to every contact of the company.';

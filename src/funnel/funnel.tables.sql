@@ -104,7 +104,7 @@ CREATE TABLE crm.stage_log (
 	at timestamptz NOT NULL,
 	known_at timestamptz NOT NULL DEFAULT crm.now(),
 	event_id bigint,
-	by text NOT NULL DEFAULT session_user
+	by text NOT NULL DEFAULT crm.me_name()
 );
 COMMENT ON TABLE crm.stage_log IS 'Every entry of a deal into a stage, append-only (promise 7)';
 COMMENT ON COLUMN crm.stage_log.id IS 'Our number';
@@ -114,7 +114,7 @@ COMMENT ON COLUMN crm.stage_log.to_stage_id IS 'crm.stage.id that was entered';
 COMMENT ON COLUMN crm.stage_log.at IS 'When it happened, business clock: the time of the fact where an event moved the deal';
 COMMENT ON COLUMN crm.stage_log.known_at IS 'When the database learned of it';
 COMMENT ON COLUMN crm.stage_log.event_id IS 'crm.event.id that moved the deal; NULL: by hand. One event moves a deal once';
-COMMENT ON COLUMN crm.stage_log.by IS 'Login role of the session in which it was written';
+COMMENT ON COLUMN crm.stage_log.by IS 'crm.me_name() of who wrote it';
 CREATE INDEX stage_log_deal_idx ON crm.stage_log (deal_id, id);
 CREATE UNIQUE INDEX stage_log_event_idx ON crm.stage_log (deal_id, event_id) WHERE event_id IS NOT NULL;
 

@@ -20,21 +20,15 @@ DECLARE
 	mine bigint[] := crm.visible_employees();
 BEGIN
 	RETURN ARRAY(
-		SELECT DISTINCT d.company_id
-		FROM crm.company c JOIN crm.deal d ON d.company_id = c.id
-		WHERE coalesce(c.owner_id, 0) = ANY (mine) AND NOT coalesce(d.owner_id, 0) = ANY (mine));
+		SELECT c.id
+		FROM crm.company c
+		WHERE coalesce(c.owner_id, 0) = ANY (mine)
+			AND EXISTS (SELECT FROM crm.deal d WHERE d.company_id = c.id AND NOT coalesce(d.owner_id, 0) = ANY (mine) OFFSET 0));
 END
 $$;
 COMMENT ON FUNCTION crm.company_deals() IS 'Companies (crm.company.id) that belong to the person who speaks, or to whom he sees, and have deals of others: what a former manager sold there is part of the client. Row-level security asks it once a query.';
 
-CREATE OR REPLACE FUNCTION crm.deal_sees_company(company_id bigint) RETURNS boolean
-	LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN EXISTS (SELECT FROM crm.deal d WHERE d.company_id = $1 AND d.closed_at IS NULL AND coalesce(d.owner_id, 0) = ANY (crm.visible_employees()));
-END
-$$;
-COMMENT ON FUNCTION crm.deal_sees_company(bigint) IS 'Hook sees_company: whether a company has an open deal of an employee whom the person who speaks may see.';
-SELECT crm.register_hook('sees_company', 'funnel', 'crm.deal_sees_company');
+SELECT crm.register_hook('lent_companies', 'funnel', 'crm.deal_companies');
 
 CREATE OR REPLACE FUNCTION crm.sees_deal(deal_id bigint) RETURNS boolean
 	LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -45,3 +39,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.sees_deal(bigint) IS 'Whether the person who speaks may see a deal: its owner, or the owner of its company, is one of crm.visible_employees(). False for one that is not there. For definer functions that give a person rows.';
+SELECT crm.register_hook('sees', 'deal', 'crm.sees_deal');

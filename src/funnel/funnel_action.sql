@@ -100,6 +100,7 @@ DECLARE
 	own boolean;
 	deals bigint[] := deal_ids;
 	logs  bigint[] := stage_log_ids;
+	was boolean;
 BEGIN
 	SELECT x.action, k.function, k.own_time INTO a, f, own FROM crm.stage_action x LEFT JOIN crm.stage_action_kind k ON k.action = x.action WHERE x.id = stage_action_id;
 	IF f IS NULL THEN
@@ -119,7 +120,12 @@ BEGIN
 			RETURN;
 		END IF;
 	END IF;
+	-- what the funnel does is done for the plant, whoever moved the deal
+	was := crm.plant_door(true);
 	EXECUTE format('SELECT %s($1, $2, $3)', f) USING deals, stage_action_id, logs;
+	IF NOT was THEN
+		PERFORM crm.plant_door(false);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION crm.stage_action_do(bigint, bigint[], bigint[]) IS 'Does one action for deals that entered its stage; one that keeps time itself gets its timers first. Errors: 55000 the action is not registered, those of crm.owner_code() and of the action.';
@@ -199,7 +205,7 @@ CREATE OR REPLACE FUNCTION crm.retry_stage_action(failure_id bigint, dismiss boo
 DECLARE
 	f crm.stage_action_failure;
 BEGIN
-	SELECT x.* INTO f FROM crm.stage_action_failure x WHERE x.id = failure_id FOR UPDATE;
+	SELECT x.* INTO f FROM crm.stage_action_failure x WHERE x.id = failure_id AND crm.sees_deal(x.deal_id) FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('failure %s does not exist', coalesce(failure_id::text, 'NULL')),
 			HINT = 'SELECT id, deal_id, words FROM crm.stage_action_failure WHERE resolved_at IS NULL;';
@@ -210,7 +216,7 @@ BEGIN
 	IF dismiss IS NOT TRUE THEN
 		PERFORM crm.stage_action_do(f.stage_action_id, ARRAY[f.deal_id], ARRAY[f.stage_log_id]);
 	END IF;
-	UPDATE crm.stage_action_failure x SET resolved_at = crm.now(), resolved_by = session_user WHERE x.id = f.id;
+	UPDATE crm.stage_action_failure x SET resolved_at = crm.now(), resolved_by = crm.me_name() WHERE x.id = f.id;
 	RETURN true;
 END
 $$;

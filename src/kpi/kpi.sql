@@ -38,19 +38,56 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm.kpi_figure(crm.indicator, text) IS 'How a figure is computed from rows k of an indicator, as an SQL expression: value, numerator or denominator.';
 
+CREATE OR REPLACE FUNCTION crm.kpi_facts(code text, from_at timestamptz, to_at timestamptz, zone text)
+	RETURNS TABLE (fact_id bigint, at timestamptz, business_date date, employee_id bigint, company_id bigint, part text, weight numeric, company_name text, details text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	source record;
+	mine   bigint[] := crm.visible_employees();
+	seen   bigint[] := ARRAY(SELECT s.id FROM crm.company_seen s);
+BEGIN
+	SELECT c.function_name, f.view, i.drill INTO source
+	FROM crm.compiled c JOIN crm.indicator i ON i.code = c.code JOIN crm.fact f ON f.name = i.fact
+	WHERE c.code = $1;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	RETURN QUERY EXECUTE format(
+		'SELECT k.fact_id, k.at, k.business_date, k.employee_id, k.company_id, k.part, k.weight, c.name, CASE WHEN c.id IS NOT NULL THEN %2$s END'
+		' FROM %1$s($1, $2, $3) k'
+		' LEFT JOIN (crm.company c JOIN unnest($5) AS s(id) ON s.id = c.id) ON c.id = k.company_id'
+		' LEFT JOIN %3$s f ON f.id = k.fact_id'
+		' WHERE coalesce(k.employee_id, 0) = ANY ($4)',
+		source.function_name, crm.kpi_details(source.drill), source.view)
+	USING $2, $3, $4, mine, seen;
+END
+$$;
+COMMENT ON FUNCTION crm.kpi_facts(text, timestamptz, timestamptz, text) IS 'The rows of an indicator that are credited to the person who speaks, or to whom he sees (crm.visible_employees): what counts for him does not change with who owns the client today. Client and details only where he still sees the client. For the report and its rows; none for an indicator that is off.';
+
+CREATE OR REPLACE FUNCTION crm.kpi_details(drill text[]) RETURNS text
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT coalesce('concat_ws(''; ''' || string_agg(format(', %L || f.%I::text', d.name || ' ', d.name), '' ORDER BY d.n) || ')', 'NULL::text')
+	FROM unnest($1) WITH ORDINALITY d(name, n);
+END;
+COMMENT ON FUNCTION crm.kpi_details(text[]) IS 'How the columns of a fact f that explain a row are written in one text, as an SQL expression.';
+
 CREATE OR REPLACE FUNCTION crm.kpi_cells("from" date, "to" date, zone text DEFAULT crm.kpi_zone())
 	RETURNS TABLE (level text, team_id bigint, employee_id bigint, code text, "position" integer, value numeric, numerator numeric, denominator numeric, facts bigint)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	period record;
 	query  text;
+	whole  boolean := crm.for_plant();
 BEGIN
 	SELECT * INTO period FROM crm.kpi_period("from", "to", zone);
 	SELECT string_agg(format('SELECT %1$L::text AS code, CASE GROUPING(k.employee, k.team) WHEN 0 THEN ''employee'' WHEN 2 THEN ''team'' ELSE ''total'' END AS level,'
 			' k.team, k.employee, %2$s AS value, %3$s AS numerator, %4$s AS denominator, count(*) AS facts'
-			' FROM (SELECT r.*, coalesce(r.employee_id, 0) AS employee, coalesce(e.team_id, 0) AS team FROM %5$s($1, $2, $3) r LEFT JOIN crm.employee e ON e.id = r.employee_id) k'
+			' FROM (SELECT r.*, coalesce(r.employee_id, 0) AS employee, coalesce(e.team_id, 0) AS team FROM %5$s r LEFT JOIN crm.employee e ON e.id = r.employee_id) k'
 			' GROUP BY GROUPING SETS ((k.employee, k.team), (k.team), ())',
-			c.code, crm.kpi_figure(i, 'value'), crm.kpi_figure(i, 'numerator'), crm.kpi_figure(i, 'denominator'), c.function_name), ' UNION ALL ')
+			c.code, crm.kpi_figure(i, 'value'), crm.kpi_figure(i, 'numerator'), crm.kpi_figure(i, 'denominator'),
+			CASE WHEN whole THEN c.function_name || '($1, $2, $3)' ELSE format('crm.kpi_facts(%L, $1, $2, $3)', c.code) END), ' UNION ALL ')
 	INTO query
 	FROM crm.compiled c JOIN crm.indicator i ON i.code = c.code;
 	IF query IS NULL THEN
@@ -62,7 +99,7 @@ BEGIN
 		'WITH cell AS MATERIALIZED (%s),'
 		' member AS ('
 		'	SELECT m.employee, coalesce(e.team_id, 0) AS team'
-		'	FROM (SELECT r.employee_id AS employee FROM crm.responsibility r WHERE r.during && tstzrange($1, $2)'
+		'	FROM (SELECT r.employee_id AS employee FROM crm.responsibility r WHERE r.during && tstzrange($1, $2) AND ($4 OR r.employee_id = ANY ($5))'
 		'		UNION SELECT c.employee FROM cell c WHERE c.level = ''employee'') m'
 		'	LEFT JOIN crm.employee e ON e.id = m.employee'
 		'	WHERE m.employee = 0 OR e.id IS NOT NULL),'
@@ -77,7 +114,7 @@ BEGIN
 		' FROM line l CROSS JOIN (crm.compiled k JOIN crm.indicator i ON i.code = k.code)'
 		' LEFT JOIN cell c ON c.code = i.code AND c.level = l.level AND c.team IS NOT DISTINCT FROM l.team AND c.employee IS NOT DISTINCT FROM l.employee'
 		' ORDER BY CASE l.level WHEN ''employee'' THEN 1 WHEN ''team'' THEN 2 ELSE 3 END, l.team, l.employee, i."position", i.code', query)
-	USING period.from_at, period.to_at, zone;
+	USING period.from_at, period.to_at, zone, whole, CASE WHEN NOT whole THEN crm.visible_employees() END;
 END
 $$;
 COMMENT ON FUNCTION crm.kpi_cells(date, date, text) IS 'Every cell of the report for [from, to) in a zone: a row for each indicator that is on and each employee, team and the total. Computed from the facts as this statement sees them. A team''s and the total''s figures are computed from rows, never added up. employee_id 0: facts of clients nobody was responsible for; team_id 0: employees without a team; NULL where the level has none. value: NULL where a ratio has no denominator, 0 where nothing happened. Errors: 22008, 22023, 22004. Claims 23, 24.';
@@ -126,6 +163,7 @@ DECLARE
 	i      crm.indicator;
 	f_name text;
 	view   text;
+	whole  boolean := crm.for_plant();
 BEGIN
 	SELECT * INTO period FROM crm.kpi_period("from", "to", zone);
 	SELECT x.* INTO i FROM crm.indicator x WHERE x.code = kpi_rows.code;
@@ -143,20 +181,19 @@ BEGIN
 	SELECT f.view INTO view FROM crm.fact f WHERE f.name = i.fact;
 	-- Of a distinct count a row weighs 1 where it is the first of its object, else 0: the sum is the cell.
 	RETURN QUERY EXECUTE format(
-		'SELECT %1$L::text, k.fact_id, k.at, k.business_date, k.employee_id, e.name, k.company_id, c.name, k.part, %2$s, %3$s'
-		' FROM %4$s($1, $2, $3) k'
-		' LEFT JOIN crm.employee e ON e.id = k.employee_id'
-		' LEFT JOIN crm.company c ON c.id = k.company_id'
-		' LEFT JOIN %5$s f ON f.id = k.fact_id'
+		'SELECT %1$L::text, k.fact_id, k.at, k.business_date, k.employee_id, e.name, k.company_id, %6$s, k.part, %2$s, %3$s'
+		' FROM %4$s k'
+		' LEFT JOIN crm.employee e ON e.id = k.employee_id%5$s'
 		' WHERE ($4 IS NULL OR coalesce(k.employee_id, 0) = $4) AND ($5 IS NULL OR coalesce(e.team_id, 0) = $5)'
 		' AND ($6 IS NULL OR k.part = $6 OR $6 = ''value'')'
 		' ORDER BY k.at, k.fact_id, k.part',
 		i.fact,
 		CASE i.additive WHEN 'distinct' THEN format('(CASE WHEN k.%1$I IS NOT NULL AND row_number() OVER (PARTITION BY k.%1$I ORDER BY k.at, k.fact_id) = 1 THEN 1 ELSE 0 END)::numeric',
 			CASE i.distinct_of WHEN 'company' THEN 'company_id' ELSE 'fact_id' END) ELSE 'k.weight' END,
-		coalesce((SELECT 'concat_ws(''; ''' || string_agg(format(', %L || f.%I::text', d.name || ' ', d.name), '' ORDER BY d.n) || ')'
-			FROM unnest(i.drill) WITH ORDINALITY d(name, n)), 'NULL::text'),
-		f_name, view)
+		CASE WHEN whole THEN crm.kpi_details(i.drill) ELSE 'k.details' END,
+		CASE WHEN whole THEN f_name || '($1, $2, $3)' ELSE format('crm.kpi_facts(%L, $1, $2, $3)', code) END,
+		CASE WHEN whole THEN format(' LEFT JOIN crm.company c ON c.id = k.company_id LEFT JOIN %s f ON f.id = k.fact_id', view) END,
+		CASE WHEN whole THEN 'c.name' ELSE 'k.company_name' END)
 	USING period.from_at, period.to_at, zone, employee, team, part;
 END
 $$;

@@ -308,7 +308,7 @@ BEGIN
 	EXECUTE $c$COMMENT ON COLUMN crm_bi.kpi_rows.code IS 'Indicator (crm.indicator.code)'$c$;
 	PERFORM crm.compile_comments('crm_bi.kpi_rows');
 	IF fresh THEN
-		GRANT SELECT ON crm_bi.kpi_rows TO crm_bi_reader, crm_manager, crm_head, crm_director;
+		GRANT SELECT ON crm_bi.kpi_rows TO crm_bi_reader, crm_director;
 	END IF;
 
 	fresh := to_regclass('crm_bi.kpi') IS NULL;
@@ -328,7 +328,7 @@ BEGIN
 	END LOOP;
 	EXECUTE $c$COMMENT ON VIEW crm_bi.kpi IS 'Every indicator by day and employee. Made from crm.indicator by crm.activate() and by each edit; live.'$c$;
 	IF fresh THEN
-		GRANT SELECT ON crm_bi.kpi TO crm_bi_reader, crm_manager, crm_head, crm_director;
+		GRANT SELECT ON crm_bi.kpi TO crm_bi_reader, crm_director;
 	END IF;
 END
 $$;
@@ -384,8 +384,8 @@ BEGIN
 	PERFORM crm.compile_comments(v_name);
 	IF fresh THEN
 		EXECUTE format('REVOKE ALL ON FUNCTION %s(timestamptz, timestamptz, text) FROM PUBLIC', f_name);
-		EXECUTE format('GRANT EXECUTE ON FUNCTION %s(timestamptz, timestamptz, text) TO crm_bi_reader, crm_manager, crm_head, crm_director', f_name);
-		EXECUTE format('GRANT SELECT ON %s TO crm_bi_reader, crm_manager, crm_head, crm_director', v_name);
+		EXECUTE format('GRANT EXECUTE ON FUNCTION %s(timestamptz, timestamptz, text) TO crm_bi_reader, crm_director', f_name);
+		EXECUTE format('GRANT SELECT ON %s TO crm_bi_reader, crm_director', v_name);
 	END IF;
 	INSERT INTO crm.compiled AS c (code, version, function_name, view_name) VALUES (i.code, i.version, f_name, v_name)
 	ON CONFLICT ON CONSTRAINT compiled_pkey DO UPDATE SET version = EXCLUDED.version, function_name = EXCLUDED.function_name, view_name = EXCLUDED.view_name, compiled_at = EXCLUDED.compiled_at;

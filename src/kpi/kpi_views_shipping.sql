@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION crm.arrival_points(trip_id bigint, side text) RETURNS
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.* FROM crm.lateness l CROSS JOIN LATERAL crm.claim_facts(l.id) f
-	WHERE l.trip_id = $1 AND l.side = $2 AND l.superseded_at IS NULL ORDER BY f.ordinal
+	WHERE l.trip_id = $1 AND crm.sees_trip($1) AND l.side = $2 AND l.superseded_at IS NULL ORDER BY f.ordinal
 $$;
 COMMENT ON FUNCTION crm.arrival_points(bigint, text) IS 'What a row of crm_bi.arrival rests on, at loading or unloading: plans, check-in, the fixes before and after the crossing, the crossing with its error, the queue, the term, the result (claim 71)';
 

@@ -912,7 +912,7 @@ BEGIN
 		SELECT COALESCE(c.time_zone, m.time_zone, zone), c.company_id, p.id INTO zone, company, point
 		FROM crm.contact c LEFT JOIN crm.company m ON m.id = c.company_id
 		LEFT JOIN crm.contact_point p ON p.contact_id = c.id AND p.value = address
-		WHERE c.id = send.contact_id LIMIT 1;
+		WHERE c.id = send.contact_id AND crm.sees_contact(c.id) LIMIT 1;
 		IF NOT FOUND THEN
 			RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('contact %s is not there', send.contact_id),
 				HINT = 'Leave contact_id out for an address that belongs to nobody.';
@@ -980,7 +980,7 @@ DECLARE
 	e crm.event%ROWTYPE;
 	vars jsonb;
 BEGIN
-	SELECT * INTO e FROM crm.event x WHERE x.id = template_preview.event_id;
+	SELECT * INTO e FROM crm.event x WHERE x.id = template_preview.event_id AND crm.sees_company(x.company_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('event %s is not there', template_preview.event_id),
 			HINT = 'SELECT id, kind, at FROM crm.event ORDER BY id DESC LIMIT 10 shows the last ones.';
@@ -1018,7 +1018,7 @@ DECLARE
 	t record;
 	lines text[];
 BEGIN
-	SELECT * INTO m FROM crm.message x WHERE x.id = why.message_id;
+	SELECT * INTO m FROM crm.message x WHERE x.id = why.message_id AND crm.sees_company(x.company_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('message %s is not there', why.message_id),
 			HINT = 'SELECT id, recipient, state FROM crm.message ORDER BY id DESC LIMIT 10 shows the last ones.';
@@ -1087,12 +1087,12 @@ DECLARE
 	lines text[] := '{}';
 	said text;
 BEGIN
-	SELECT * INTO e FROM crm.event x WHERE x.id = why_not.event_id;
+	SELECT * INTO e FROM crm.event x WHERE x.id = why_not.event_id AND crm.sees_company(x.company_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('event %s is not there', why_not.event_id),
 			HINT = 'SELECT id, kind, at FROM crm.event ORDER BY id DESC LIMIT 10 shows the last ones.';
 	END IF;
-	SELECT * INTO c FROM crm.contact x WHERE x.id = why_not.contact_id;
+	SELECT * INTO c FROM crm.contact x WHERE x.id = why_not.contact_id AND crm.sees_contact(x.id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('contact %s is not there', why_not.contact_id),
 			HINT = 'SELECT id, name FROM crm.contact lists them.';

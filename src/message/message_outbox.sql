@@ -578,7 +578,7 @@ AS $$
 DECLARE
 	m record;
 BEGIN
-	SELECT v.id, v.state, v.integration_id, v.attempts, v.recipient INTO m FROM crm.message v WHERE v.id = message_resolve.message_id;
+	SELECT v.id, v.state, v.integration_id, v.attempts, v.recipient INTO m FROM crm.message v WHERE v.id = message_resolve.message_id AND crm.sees_company(v.company_id);
 	IF NOT FOUND OR m.state <> 'uncertain' THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('message %s is not uncertain but %s', message_resolve.message_id, COALESCE(m.state, 'unknown')),
 			HINT = 'SELECT id, recipient, last_error FROM crm.message WHERE state = ''uncertain'';';
@@ -844,6 +844,9 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 		WHERE x.message_id = b.id AND x.at >= b.queued_at - interval '1 day' AND x.outcome <> 'report' ORDER BY x.attempt DESC, x.at DESC LIMIT 1) a ON true
 	LEFT JOIN crm.message_delayed d ON d.message_id = b.id
 	LEFT JOIN crm.rule u ON u.id = b.rule_id
+	-- runs as its owner, so it says itself who sees what
+	WHERE (SELECT crm.reads_plant()) OR CASE WHEN b.company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[])
+		ELSE b.company_id IN (SELECT s.id FROM crm.company_seen s) END
 	UNION ALL
 	SELECT h.id, COALESCE(r.state, h.state), h.channel, h.recipient, h.body,
 		COALESCE(r.provider_id, h.provider_id), h.queued_at, h.sent_at,
@@ -856,7 +859,9 @@ CREATE OR REPLACE VIEW crm.message WITH (security_barrier = true) AS
 	-- what was told after it had moved
 	LEFT JOIN LATERAL (SELECT x.state, x.at, x.reported_at, x.provider_id, x.words FROM crm.message_result x
 		WHERE h.ended_at IS NULL AND x.message_id = h.id AND x.at >= h.queued_at - interval '1 day' LIMIT 1) r ON true
-	LEFT JOIN crm.rule u ON u.id = h.rule_id;
+	LEFT JOIN crm.rule u ON u.id = h.rule_id
+	WHERE (SELECT crm.reads_plant()) OR CASE WHEN h.company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[])
+		ELSE h.company_id IN (SELECT s.id FROM crm.company_seen s) END;
 COMMENT ON VIEW crm.message IS 'Messages and what became of them. States: queued, sending (in a courier''s hands), sent, delivered, undelivered, failed, expired, cancelled, uncertain (left, and no answer came)';
 COMMENT ON COLUMN crm.message.id IS 'Number of the message';
 COMMENT ON COLUMN crm.message.state IS 'queued, sending, sent, delivered, undelivered, failed, expired, cancelled or uncertain';

@@ -145,7 +145,7 @@ CREATE OR REPLACE FUNCTION crm.switch_schedule(code text, "on" boolean) RETURNS 
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	UPDATE crm.schedule s SET enabled = $2 WHERE s.code = $1;
+	UPDATE crm.schedule s SET enabled = $2 WHERE s.code = $1 AND (s.contact_id IS NULL OR crm.sees_contact(s.contact_id));
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('there is no schedule "%s"', $1), HINT = 'SELECT code, action, next_at FROM crm.schedule; lists them.';
 	END IF;

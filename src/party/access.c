@@ -21,18 +21,23 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 
 #include "core/core.h"
+#include "core/expression.h"
 #include "party/party.h"
 
+PG_FUNCTION_INFO_V1(crm_party_login);
 PG_FUNCTION_INFO_V1(crm_party_speak_as);
 PG_FUNCTION_INFO_V1(crm_party_spoken_for);
 PG_FUNCTION_INFO_V1(crm_party_is_pooled);
+PG_FUNCTION_INFO_V1(crm_party_speaks);
+PG_FUNCTION_INFO_V1(crm_party_plant_door);
+PG_FUNCTION_INFO_V1(crm_party_for_plant);
 PG_FUNCTION_INFO_V1(crm_party_me_name);
 
 #define MAX_NAME 600			/* bytes of the name that audits keep */
@@ -42,12 +47,16 @@ typedef struct Speaker
 {
 	int			level;			/* outermost nesting level that said so, 0 for nobody */
 	LocalTransactionId lxid;	/* of the transaction */
-	Oid			login;			/* session user who said so */
+	Oid			login;			/* who said so */
 	int64		employee;
 	char		name[MAX_NAME + NAMEDATALEN + 8];
 } Speaker;
 
 static Speaker speaker = {0};
+
+/* What runs is done for the plant: see crm.plant_door(). An error closes the door, since its subtransaction is then gone. */
+static SubTransactionId door = InvalidSubTransactionId;
+static LocalTransactionId door_of = InvalidLocalTransactionId;
 
 static void
 at_xact_event(XactEvent event, void *arg)
@@ -76,19 +85,45 @@ at_subxact_event(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 		speaker.level = event == SUBXACT_EVENT_COMMIT_SUB ? level - 1 : 0;
 }
 
+/*
+ * Who logged in.  SET ROLE changes nothing of it, nor does a definer function;
+ * only a superuser, who may be anybody, becomes whom he sets.
+ */
+static Oid
+login(void)
+{
+	return superuser_arg(GetSessionUserId()) ? GetOuterUserId() : GetSessionUserId();
+}
+
 static bool
 speaking(void)
 {
-	return speaker.level > 0 && speaker.lxid == MyProc->lxid && speaker.login == GetSessionUserId();
+	return speaker.level > 0 && speaker.lxid == MyProc->lxid && speaker.login == login();
 }
 
-/* Whether the session's user is a pooled login. A superuser is one only if he was made one by name. */
+/* Whether that is a pooled login: a member of crm_gateway, which a superuser is by name only. */
 static bool
 is_pooled(void)
 {
 	Oid			gateway = get_role_oid("crm_gateway", true);
 
-	return OidIsValid(gateway) && is_member_of_role_nosuper(GetSessionUserId(), gateway);
+	return OidIsValid(gateway) && is_member_of_role_nosuper(login(), gateway);
+}
+
+static bool
+door_open(void)
+{
+	return door != InvalidSubTransactionId && door_of == MyProc->lxid && SubTransactionIsActive(door);
+}
+
+/* crm.login() */
+Datum
+crm_party_login(PG_FUNCTION_ARGS)
+{
+	Name		name = (Name) palloc0(NAMEDATALEN);
+
+	namestrcpy(name, GetUserNameFromId(login(), false));
+	PG_RETURN_NAME(name);
 }
 
 /*
@@ -107,7 +142,7 @@ crm_party_speak_as(PG_FUNCTION_ARGS)
 	if (!is_pooled())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("login \"%s\" is no pooled one and speaks for itself", GetUserNameFromId(GetSessionUserId(), false)),
+				 errmsg("login \"%s\" is no pooled one and speaks for itself", GetUserNameFromId(login(), false)),
 				 errhint("Only a member of crm_gateway speaks for an employee.")));
 	if (IsInParallelMode())
 		ereport(ERROR,
@@ -131,9 +166,9 @@ crm_party_speak_as(PG_FUNCTION_ARGS)
 
 	speaker.level = 0;
 	length = pg_mbcliplen(name, strlen(name), MAX_NAME);
-	snprintf(speaker.name, sizeof(speaker.name), "%.*s (%s)", length, name, GetUserNameFromId(GetSessionUserId(), false));
+	snprintf(speaker.name, sizeof(speaker.name), "%.*s (%s)", length, name, GetUserNameFromId(login(), false));
 	speaker.employee = employee;
-	speaker.login = GetSessionUserId();
+	speaker.login = login();
 	speaker.lxid = MyProc->lxid;
 	speaker.level = level;
 	PG_RETURN_VOID();
@@ -162,4 +197,51 @@ crm_party_me_name(PG_FUNCTION_ARGS)
 	if (speaking())
 		PG_RETURN_TEXT_P(cstring_to_text(speaker.name));
 	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(GetSessionUserId(), false)));
+}
+
+/* crm.speaks(): not a pooled login that has said nothing. */
+Datum
+crm_party_speaks(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(speaking() || !is_pooled());
+}
+
+/* crm.plant_door(boolean) */
+Datum
+crm_party_plant_door(PG_FUNCTION_ARGS)
+{
+	bool		was = door_open();
+
+	if (!PG_GETARG_BOOL(0))
+		door = InvalidSubTransactionId;
+	else if (!was)
+	{
+		door = GetCurrentSubTransactionId();
+		door_of = MyProc->lxid;
+	}
+	PG_RETURN_BOOL(was);
+}
+
+/*
+ * crm.for_plant(): the condition of a rule is being judged, the door is open,
+ * or who logged in sees the plant.  Asked for each row by functions that
+ * couriers call, so it looks at no table.
+ */
+Datum
+crm_party_for_plant(PG_FUNCTION_ARGS)
+{
+	static const char *const roles[] = {"crm_courier", "crm_owner", "crm_erp_writer", "crm_integrator", "crm_director", "crm_bi_reader"};
+
+	if (crm_judging() || door_open())
+		PG_RETURN_BOOL(true);
+	if (is_pooled())
+		PG_RETURN_BOOL(false);
+	for (int i = 0; i < lengthof(roles); i++)
+	{
+		Oid			role = get_role_oid(roles[i], true);
+
+		if (OidIsValid(role) && is_member_of_role(login(), role))
+			PG_RETURN_BOOL(true);
+	}
+	PG_RETURN_BOOL(false);
 }

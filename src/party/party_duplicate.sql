@@ -666,7 +666,9 @@ CREATE OR REPLACE FUNCTION crm.dismiss_duplicate(object_kind text, one_id bigint
 BEGIN
 	IF NOT (SELECT coalesce(bool_and(crm.party_visible(CASE object_kind WHEN 'company' THEN o.id ELSE (SELECT c.company_id FROM crm.contact c WHERE c.id = o.id) END)), true)
 			FROM unnest(ARRAY[one_id, two_id]) AS o(id)) THEN
-		RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'this pair is not yours to decide', HINT = 'Ask your head.';
+		-- said as of one that is not there
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('%s %s and %s are no pair', left(object_kind, 40), one_id, two_id),
+			HINT = 'SELECT * FROM crm.duplicate_candidates; lists the pairs.';
 	END IF;
 	UPDATE crm.duplicate d SET state = 'dismissed', decided_at = crm.now(), decided_by = crm.me_name(), note = left(dismiss_duplicate.note, 2000)
 	WHERE d.object_kind = dismiss_duplicate.object_kind AND d.first_id = least(one_id, two_id) AND d.second_id = greatest(one_id, two_id);
@@ -676,7 +678,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION crm.dismiss_duplicate(text, bigint, bigint, text) IS 'A person says that two are two: the pair is no candidate any more, however alike. object_kind: company, contact. Errors: P0002 no such pair, 42501 a client that the speaker does not see';
+COMMENT ON FUNCTION crm.dismiss_duplicate(text, bigint, bigint, text) IS 'A person says that two are two: the pair is no candidate any more, however alike. object_kind: company, contact. Error P0002: no such pair, or one with a client that the speaker does not see';
 
 CREATE OR REPLACE VIEW crm.duplicate_candidates WITH (security_invoker = true) AS
 	SELECT d.object_kind, d.first_id, a.name AS first_name, d.second_id, b.name AS second_name, d.score, d.reasons, d.found_at,

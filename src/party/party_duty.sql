@@ -41,6 +41,9 @@ CREATE OR REPLACE FUNCTION crm.out_of_hours(at timestamptz, company_id bigint) R
 DECLARE
 	who bigint := coalesce(crm.responsible($2, $1), (SELECT c.owner_id FROM crm.company c WHERE c.id = $2));
 BEGIN
+	IF NOT crm.for_plant() AND NOT crm.sees_company($2) THEN
+		RETURN NULL;
+	END IF;
 	RETURN NOT coalesce(crm.employee_works(who, $1), crm.is_working_time($1, 'office', current_setting('crm.time_zone')));
 END
 $$;

@@ -553,11 +553,11 @@ $$;
 COMMENT ON FUNCTION crm.trip_data(bigint) IS 'What a template may say of a trip: numbers of its orders, product, tonnes, plate, driver, places, waybills';
 
 CREATE OR REPLACE FUNCTION crm.trip_is(trip_id bigint, states text[]) RETURNS boolean
-	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT EXISTS (
 		SELECT FROM crm.trip t
-		WHERE t.id = $1 AND t.state = ANY ($2)
+		WHERE t.id = $1 AND t.state = ANY ($2) AND (crm.for_plant() OR crm.sees_company(t.company_id))
 			-- announced, but disproved by late positions since: no truth to tell
 			AND CASE t.state WHEN 'departed' THEN t.departed_at IS NOT NULL WHEN 'approaching' THEN t.approaching_at IS NOT NULL
 				WHEN 'arrived' THEN t.arrived_at IS NOT NULL WHEN 'unloaded' THEN t.unloaded_at IS NOT NULL ELSE true END)
@@ -576,7 +576,7 @@ BEGIN
 		FROM crm.trip t
 		JOIN crm.vehicle_position p ON p.vehicle_id = t.vehicle_id
 		LEFT JOIN crm.place d ON d.id = t.destination_place_id
-		WHERE t.id = trip_track.trip_id
+		WHERE t.id = trip_track.trip_id AND crm.sees_trip(t.id)
 			AND p.at >= t.loaded_at - interval '15 minutes'
 			AND p.at <= coalesce(t.unloaded_at + interval '15 minutes', t.arrived_at + interval '1 day', t.loaded_at + interval '30 days')
 		ORDER BY p.at;

@@ -74,7 +74,7 @@ BEGIN
 	IF NOT crm.guard() THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'this database is not active: nobody is asked', HINT = 'SELECT crm.activate();';
 	END IF;
-	SELECT y.* INTO o FROM crm.customer_order y WHERE y.id = $1;
+	SELECT y.* INTO o FROM crm.customer_order y WHERE y.id = $1 AND crm.sees_order(y.id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('order %s is not there', $1), HINT = 'SELECT id, number FROM crm.customer_order WHERE number = …;';
 	END IF;
@@ -116,7 +116,7 @@ BEGIN
 	IF $2 IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'an answer is yes or no', HINT = 'Give true (accepted) or false.';
 	END IF;
-	SELECT y.* INTO r FROM crm.carrier_request y WHERE y.id = (SELECT x.request_id FROM crm.carrier_offer x WHERE x.id = $1) FOR UPDATE;
+	SELECT y.* INTO r FROM crm.carrier_request y WHERE y.id = (SELECT x.request_id FROM crm.carrier_offer x WHERE x.id = $1) AND crm.sees_order(y.order_id) FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('offer %s is not there', $1), HINT = 'SELECT * FROM crm.carrier_offer ORDER BY id DESC LIMIT 10;';
 	END IF;
@@ -161,7 +161,7 @@ DECLARE
 	offer bigint;
 BEGIN
 	SELECT f.id INTO offer FROM crm.carrier_offer f
-	WHERE f.request_id = $1 AND f.sent_at IS NOT NULL AND ($4 IS NULL OR f.carrier_id = $4) ORDER BY f.rank DESC LIMIT 1;
+	WHERE f.request_id = $1 AND crm.sees_order((SELECT r.order_id FROM crm.carrier_request r WHERE r.id = $1)) AND f.sent_at IS NOT NULL AND ($4 IS NULL OR f.carrier_id = $4) ORDER BY f.rank DESC LIMIT 1;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('request %s is not there, or this carrier was not asked', $1), HINT = 'SELECT * FROM crm.carrier_request ORDER BY id DESC LIMIT 10;';
 	END IF;
@@ -177,7 +177,7 @@ BEGIN
 	IF coalesce(btrim($2), '') = '' THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a request is cancelled for a reason', HINT = 'Say why in a few words.';
 	END IF;
-	UPDATE crm.carrier_request r SET state = 'cancelled', reason = left($2, 500), closed_at = crm.now() WHERE r.id = $1 AND r.state = 'open';
+	UPDATE crm.carrier_request r SET state = 'cancelled', reason = left($2, 500), closed_at = crm.now() WHERE r.id = $1 AND r.state = 'open' AND crm.sees_order(r.order_id);
 	IF NOT FOUND THEN
 		RETURN false;
 	END IF;
@@ -214,7 +214,7 @@ CREATE OR REPLACE FUNCTION crm.carrier_offer_open(offer_id bigint) RETURNS boole
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT f.answer IS NULL AND f.deadline_at > crm.clock() AND r.state = 'open'
-	FROM crm.carrier_offer f JOIN crm.carrier_request r ON r.id = f.request_id WHERE f.id = $1;
+	FROM crm.carrier_offer f JOIN crm.carrier_request r ON r.id = f.request_id WHERE f.id = $1 AND (crm.for_plant() OR crm.sees_order(r.order_id));
 END;
 COMMENT ON FUNCTION crm.carrier_offer_open(bigint) IS 'Whether a carrier is still being asked. For the truth of rules';
 

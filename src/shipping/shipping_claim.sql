@@ -112,7 +112,7 @@ DECLARE
 	whole boolean;
 	kept  boolean;
 BEGIN
-	SELECT x.* INTO c FROM crm.claim x WHERE x.id = claim_verify.claim_id;
+	SELECT x.* INTO c FROM crm.claim x WHERE x.id = claim_verify.claim_id AND crm.sees_claim(x.id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'SELECT id FROM crm.claim lists them.';
 	END IF;
@@ -257,7 +257,7 @@ BEGIN
 	IF NOT crm.guard() THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the database is not active: no claim is made here', HINT = 'A superuser runs SELECT crm.activate().';
 	END IF;
-	SELECT x.* INTO l FROM crm.lateness x WHERE x.id = make_claim.lateness_id;
+	SELECT x.* INTO l FROM crm.lateness x WHERE x.id = make_claim.lateness_id AND (crm.for_plant() OR crm.sees_trip(x.trip_id) OR x.carrier_id IS NOT NULL AND crm.sees_company(x.carrier_id));
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('lateness %s does not exist', coalesce(lateness_id::text, 'NULL')), HINT = 'SELECT id, trip_id, side FROM crm.lateness WHERE superseded_at IS NULL AND penalty > 0 lists what can be claimed.';
 	END IF;
@@ -361,7 +361,7 @@ CREATE OR REPLACE FUNCTION crm.decide_claim(claim_id bigint, verdict text, amoun
 DECLARE
 	c crm.claim;
 BEGIN
-	SELECT x.* INTO c FROM crm.claim x WHERE x.id = decide_claim.claim_id FOR NO KEY UPDATE;
+	SELECT x.* INTO c FROM crm.claim x WHERE x.id = decide_claim.claim_id AND crm.sees_claim(x.id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'SELECT id, state FROM crm.claim lists them.';
 	END IF;
@@ -392,7 +392,7 @@ CREATE OR REPLACE FUNCTION crm.cancel_claim(claim_id bigint, reason text) RETURN
 DECLARE
 	c crm.claim;
 BEGIN
-	SELECT x.* INTO c FROM crm.claim x WHERE x.id = cancel_claim.claim_id FOR NO KEY UPDATE;
+	SELECT x.* INTO c FROM crm.claim x WHERE x.id = cancel_claim.claim_id AND crm.sees_claim(x.id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'SELECT id, state FROM crm.claim lists them.';
 	END IF;
@@ -474,7 +474,7 @@ DECLARE
 	id_    bigint;
 	deal   bigint;
 BEGIN
-	SELECT x.* INTO c FROM crm.claim x WHERE x.id = explain_claim.claim_id FOR NO KEY UPDATE;
+	SELECT x.* INTO c FROM crm.claim x WHERE x.id = explain_claim.claim_id AND crm.sees_claim(x.id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'Give the number of the claim as the letter says it.';
 	END IF;
@@ -522,7 +522,7 @@ DECLARE
 	digest text;
 	id_    bigint;
 BEGIN
-	SELECT x.* INTO s FROM crm.slot x WHERE x.id = explain_slot.slot_id FOR NO KEY UPDATE;
+	SELECT x.* INTO s FROM crm.slot x WHERE x.id = explain_slot.slot_id AND crm.sees_slot(x.id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('slot %s does not exist', coalesce(slot_id::text, 'NULL')), HINT = 'SELECT id, planned_from FROM crm.slot ORDER BY id DESC LIMIT 10;';
 	END IF;
@@ -559,10 +559,12 @@ CREATE OR REPLACE FUNCTION crm.claim_moved() RETURNS trigger
 DECLARE
 	d record;
 	m record;
+	was boolean;
 BEGIN
 	IF NOT crm.guard() THEN
 		RETURN NULL;
 	END IF;
+	was := crm.plant_door(true);
 	FOR d IN SELECT f.id, (SELECT s.code FROM crm.stage s WHERE s.id = f.stage_id) AS stage FROM fresh f WHERE f.source = 'claim' LOOP
 		FOR m IN SELECT c.*, d.stage FROM crm.claim c WHERE c.deal_id = d.id AND c.state IN ('made', 'sent', 'explained', 'reviewing') LOOP
 			IF m.stage = 'review' AND m.state <> 'reviewing' THEN
@@ -576,6 +578,9 @@ BEGIN
 			END IF;
 		END LOOP;
 	END LOOP;
+	IF NOT was THEN
+		PERFORM crm.plant_door(false);
+	END IF;
 	RETURN NULL;
 END
 $$;
@@ -692,7 +697,7 @@ DECLARE
 	open boolean;	-- to an explanation
 	sent bigint[];
 BEGIN
-	SELECT x.* INTO c FROM crm.claim x WHERE x.id = send_claim.claim_id FOR NO KEY UPDATE;
+	SELECT x.* INTO c FROM crm.claim x WHERE x.id = send_claim.claim_id AND crm.sees_claim(x.id) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('claim %s does not exist', coalesce(claim_id::text, 'NULL')), HINT = 'SELECT id, state FROM crm.claim lists them.';
 	END IF;

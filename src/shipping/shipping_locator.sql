@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION crm.track_url(trip_id bigint) RETURNS text
 AS $$
 	SELECT rtrim(crm.setting_of(l.integration_id, 'locator_site'), '/') || '/locator/index.html?t=' || l.token
 	FROM crm.locator_link l
-	WHERE l.trip_id = $1 AND l.state = 'live' AND l.expires_at > crm.now()
+	WHERE l.trip_id = $1 AND crm.sees_trip($1) AND l.state = 'live' AND l.expires_at > crm.now()
 	ORDER BY l.id DESC LIMIT 1
 $$;
 COMMENT ON FUNCTION crm.track_url(bigint) IS 'The address by which a client sees the vehicle of a trip on the map now; NULL: there is none (not departed, two hours past the arrival, not asked for)';
@@ -26,7 +26,7 @@ BEGIN
 	END IF;
 	SELECT y.id, y.state, y.vehicle_id, v.plate, v.gps_unit, i.id AS integration_id, i.name, i.kind, crm.setting_of(i.id, 'locator_site') AS site INTO t
 	FROM crm.trip y JOIN crm.vehicle v ON v.id = y.vehicle_id LEFT JOIN crm.integration i ON i.id = v.gps_integration_id
-	WHERE y.id = $1;
+	WHERE y.id = $1 AND crm.sees_trip(y.id);
 	IF t.id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no trip has number %s', coalesce($1::text, 'NULL')), HINT = 'Give crm.trip.id.';
 	ELSIF t.state IN ('unloaded', 'cancelled') THEN

@@ -119,7 +119,7 @@ COMMENT ON FUNCTION crm.monitor_page(bigint, crm.http_request) IS 'Purpose monit
 CREATE OR REPLACE FUNCTION crm.monitor_link(place_id bigint) RETURNS text
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF NOT EXISTS (SELECT FROM crm.place y WHERE y.id = monitor_link.place_id) THEN
+	IF NOT EXISTS (SELECT FROM crm.place y WHERE y.id = monitor_link.place_id AND (y.company_id IS NULL AND crm.speaks() OR crm.sees_company(y.company_id))) THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no place has number %s', coalesce(place_id::text, 'NULL')), HINT = 'Give crm.place.id of the plant.';
 	END IF;
 	RETURN crm.keep_link('monitor', 'place', place_id);

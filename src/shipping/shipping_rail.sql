@@ -657,11 +657,11 @@ $$;
 COMMENT ON FUNCTION crm.waybills_late(bigint[]) IS 'Tells once of each waybill that is on its way after the last day of its delivery term (Moscow dates), of these or of all, a thousand a call. Returns how many';
 
 CREATE OR REPLACE FUNCTION crm.waybill_is(waybill_id bigint, phases text[]) RETURNS boolean
-	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT EXISTS (
 		SELECT FROM crm.waybill w
-		WHERE w.id = $1 AND CASE WHEN w.phase IN ('draft', 'presented', 'accepted', 'moving', 'unknown')
+		WHERE w.id = $1 AND (crm.for_plant() OR crm.sees_company(w.company_id)) AND CASE WHEN w.phase IN ('draft', 'presented', 'accepted', 'moving', 'unknown')
 				AND EXISTS (SELECT FROM crm.waybill_arrival a WHERE a.waybill_id = w.id) THEN 'arrived' ELSE w.phase END = ANY ($2))
 $$;
 COMMENT ON FUNCTION crm.waybill_is(bigint, text[]) IS 'Whether a waybill is in one of these phases now; one whose wagons were reported as arrived counts as arrived before its document says so. For the truth of rules: crm.waybill_is(object_id, ''{arrived,notified}'')';
@@ -677,7 +677,7 @@ AS $$
 	LEFT JOIN crm.waybill_arrival a ON a.id = x.arrival_id
 	LEFT JOIN crm.wagon_now n ON n.wagon_id = x.wagon_id
 	LEFT JOIN crm.station s ON s.code = n.station
-	WHERE x.waybill_id = $1 AND x.removed_at IS NULL AND ($2 IS NULL OR a.number = $2)
+	WHERE x.waybill_id = $1 AND crm.sees_waybill($1) AND x.removed_at IS NULL AND ($2 IS NULL OR a.number = $2)
 	ORDER BY x."position", g.number
 $$;
 COMMENT ON FUNCTION crm.waybill_wagons(bigint, integer) IS 'All wagons of a waybill, or those of one of its arrivals (the number in the event''s data): what stands behind "40 вагонов" of a message (claim 51)';

@@ -3,14 +3,15 @@
 CREATE OR REPLACE FUNCTION crm.no_order_since(company_id bigint, at timestamptz, hours integer) RETURNS boolean
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT NOT EXISTS (SELECT FROM crm.customer_order o WHERE o.company_id = $1 AND o.ordered_at > $2 - $3 * interval '1 hour' AND o.state <> 'cancelled');
+	SELECT CASE WHEN crm.for_plant() OR crm.sees_company($1) THEN
+		NOT EXISTS (SELECT FROM crm.customer_order o WHERE o.company_id = $1 AND o.ordered_at > $2 - $3 * interval '1 hour' AND o.state <> 'cancelled') END;
 END;
 COMMENT ON FUNCTION crm.no_order_since(bigint, timestamptz, integer) IS 'Whether a client has placed no order since so many hours before a moment; cancelled ones do not count. For the truth of rules. Claim 52';
 
 CREATE OR REPLACE FUNCTION crm.order_source(order_id bigint) RETURNS text
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT o.source FROM crm.customer_order o WHERE o.id = $1;
+	SELECT o.source FROM crm.customer_order o WHERE o.id = $1 AND (crm.for_plant() OR crm.sees_company(o.company_id));
 END;
 COMMENT ON FUNCTION crm.order_source(bigint) IS 'Where an order came from: manual, erp, site, …. For conditions: crm.order_source(object_id) <> ''erp''';
 
@@ -47,7 +48,7 @@ DECLARE
 	id bigint;
 BEGIN
 	SELECT coalesce(own_zone, c.time_zone, m.time_zone, current_setting('crm.time_zone')) INTO own_zone
-	FROM crm.contact c LEFT JOIN crm.company m ON m.id = c.company_id WHERE c.id = $1 AND c.company_id IS NOT NULL AND c.archived_at IS NULL;
+	FROM crm.contact c LEFT JOIN crm.company m ON m.id = c.company_id WHERE c.id = $1 AND c.company_id IS NOT NULL AND c.archived_at IS NULL AND crm.sees_contact(c.id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('contact %s is not there, or belongs to no company', $1), HINT = 'SELECT id, name FROM crm.contact WHERE company_id = …;';
 	END IF;

@@ -510,9 +510,9 @@ COMMENT ON FUNCTION crm.slot_deadline(bigint[]) IS 'Tells what is due and says w
 SELECT crm.register_hook('deadline', 'slots', 'crm.slot_deadline');
 
 CREATE OR REPLACE FUNCTION crm.slot_late(slot_id bigint) RETURNS boolean
-	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (SELECT FROM crm.slot s WHERE s.id = $1 AND s.cancelled_at IS NULL AND s.arrived_at IS NULL)
+	SELECT EXISTS (SELECT FROM crm.slot s WHERE s.id = $1 AND s.cancelled_at IS NULL AND s.arrived_at IS NULL AND (crm.for_plant() OR crm.sees_slot(s.id)))
 $$;
 COMMENT ON FUNCTION crm.slot_late(bigint) IS 'Whether the driver has still not come to a slot: the truth of a rule on slot.late, crm.slot_late(object_id)';
 SELECT crm.register_truth('slot_late', 'crm.slot_late', 'Whether the driver has still not come');

@@ -43,6 +43,9 @@ CREATE OR REPLACE FUNCTION crm.position_gaps(vehicle_id bigint, from_at timestam
 	RETURNS TABLE (silent_from timestamptz, silent_to timestamptz, seconds double precision, distance_m double precision)
 	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	IF NOT crm.sees_vehicle($1) THEN
+		RETURN;
+	END IF;
 	RETURN QUERY
 		SELECT x.at, x.next_at, extract(epoch FROM coalesce(x.next_at, crm.now()) - x.at)::double precision, crm.distance_m(x.lon, x.lat, x.next_lon, x.next_lat)
 		FROM (SELECT p.at, p.lon, p.lat, lead(p.at) OVER w AS next_at, lead(p.lon) OVER w AS next_lon, lead(p.lat) OVER w AS next_lat
@@ -59,7 +62,7 @@ CREATE OR REPLACE VIEW crm.position_gap AS
 	SELECT v.id AS vehicle_id, v.plate, g.silent_from, g.silent_to, g.seconds, g.distance_m
 	FROM crm.vehicle v
 	CROSS JOIN LATERAL crm.position_gaps(v.id, crm.now() - interval '7 days', crm.now()) g
-	WHERE v.archived_at IS NULL;
+	WHERE v.archived_at IS NULL AND ((SELECT crm.for_plant()) OR crm.sees_vehicle(v.id));
 COMMENT ON VIEW crm.position_gap IS 'Silences of vehicles over ten minutes in the last seven days; for another span crm.position_gaps()';
 COMMENT ON COLUMN crm.position_gap.vehicle_id IS 'crm.vehicle.id';
 COMMENT ON COLUMN crm.position_gap.plate IS 'crm.vehicle.plate';

@@ -105,7 +105,7 @@ CREATE OR REPLACE FUNCTION crm.trip_track_link(trip_id bigint) RETURNS text
 DECLARE
 	t crm.trip;
 BEGIN
-	SELECT * INTO t FROM crm.trip y WHERE y.id = trip_track_link.trip_id;
+	SELECT * INTO t FROM crm.trip y WHERE y.id = trip_track_link.trip_id AND crm.sees_trip(y.id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no trip has number %s', coalesce(trip_id::text, 'NULL')), HINT = 'Give crm.trip.id.';
 	END IF;

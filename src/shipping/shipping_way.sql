@@ -13,15 +13,18 @@ CREATE OR REPLACE FUNCTION crm.plan_trip(vehicle_id bigint, order_ids bigint[], 
 DECLARE
 	o record;
 	trip bigint;
+	was  boolean;
 BEGIN
 	IF $3 IS NULL OR NOT isfinite($3) THEN
 		RAISE EXCEPTION USING ERRCODE = '22008', MESSAGE = format('no trip can be planned for %s', coalesce($3::text, 'NULL')), HINT = 'Give the moment of loading.';
-	ELSIF NOT EXISTS (SELECT FROM crm.vehicle v WHERE v.id = $1) THEN
+	ELSIF NOT EXISTS (SELECT FROM crm.vehicle v WHERE v.id = $1 AND crm.sees_vehicle(v.id)) THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no vehicle has number %s', coalesce($1::text, 'NULL')), HINT = 'Give crm.vehicle.id.';
+	ELSIF $4 IS NOT NULL AND NOT EXISTS (SELECT FROM crm.place g WHERE g.id = $4 AND (g.company_id IS NULL OR crm.sees_company(g.company_id))) THEN
+		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no place has number %s', $4), HINT = 'Give crm.place.id of the plant.';
 	END IF;
 	SELECT count(*) AS found, count(DISTINCT y.company_id) AS clients, count(DISTINCT coalesce(y.place_id, 0)) AS places, min(y.company_id) AS company_id,
 		min(y.place_id) AS place_id, string_agg(y.number, ', ' ORDER BY y.number) FILTER (WHERE y.state IN ('closed', 'cancelled')) AS over
-	INTO o FROM crm.customer_order y WHERE y.id = ANY ($2);
+	INTO o FROM crm.customer_order y WHERE y.id = ANY ($2) AND crm.sees_order(y.id);
 	IF o.found = 0 OR o.found <> (SELECT count(DISTINCT u) FROM unnest($2) u) THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('not every order of %s is known', coalesce($2::text, 'NULL')), HINT = 'Give crm.customer_order.id of at least one order.';
 	ELSIF o.over IS NOT NULL THEN
@@ -30,6 +33,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the orders are for several clients or places',
 			HINT = 'A vehicle loaded for two places makes two trips: plan one for each.';
 	END IF;
+	was := crm.plant_door(true);
 	PERFORM crm.lock_vehicles(ARRAY[$1]);
 	-- the same plan once more is the same trip
 	SELECT t.id INTO trip FROM crm.trip t
@@ -40,6 +44,9 @@ BEGIN
 		RETURNING id INTO trip;
 	END IF;
 	INSERT INTO crm.trip_order (trip_id, order_id) SELECT trip, u FROM (SELECT DISTINCT u FROM unnest($2) u) u ON CONFLICT DO NOTHING;
+	IF NOT was THEN
+		PERFORM crm.plant_door(false);
+	END IF;
 	RETURN trip;
 END
 $$;
@@ -52,10 +59,10 @@ CREATE OR REPLACE FUNCTION crm.change_vehicle(trip_id bigint, vehicle_id bigint,
 DECLARE
 	t crm.trip;
 BEGIN
-	SELECT y.* INTO t FROM crm.trip y WHERE y.id = $1;
+	SELECT y.* INTO t FROM crm.trip y WHERE y.id = $1 AND crm.sees_trip(y.id);
 	IF t.id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no trip has number %s', coalesce($1::text, 'NULL')), HINT = 'Give crm.trip.id.';
-	ELSIF NOT EXISTS (SELECT FROM crm.vehicle v WHERE v.id = $2) THEN
+	ELSIF NOT EXISTS (SELECT FROM crm.vehicle v WHERE v.id = $2 AND crm.sees_vehicle(v.id)) THEN
 		RAISE EXCEPTION USING ERRCODE = '42704', MESSAGE = format('no vehicle has number %s', coalesce($2::text, 'NULL')), HINT = 'Give crm.vehicle.id.';
 	END IF;
 	PERFORM crm.lock_vehicles(ARRAY[t.vehicle_id, $2]);
