@@ -45,7 +45,7 @@ SELECT pg_temp.order('N-2', 901, '2026-11-28 19:00Z');
 SELECT pg_temp.order('N-3', 901, '2026-11-28 19:10Z', 'erp');
 SELECT pg_temp.order('N-4', 902, '2026-11-28 19:20Z');
 -- a lead, once
-INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id) SELECT 'lead.created', 'company', 901, 901, crm.now(),
+INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id) SELECT 'lead.received', 'lead', 1, 901, crm.now(),
 	'{"lead": "1", "name": "Пётр", "phone": "+79160000000", "words": "Нужен бетон", "at_local": "22:20"}', 'site', 'L1' FROM generate_series(1, 2);
 SELECT pg_temp.leave();
 -- Tuesday on leave: the deputy; a deputy who is away too: the duty of all, since the team's shift is over
@@ -62,6 +62,6 @@ SELECT c.name, p.value FROM crm.contact c JOIN crm.contact_point p ON p.contact_
 SELECT severity, message FROM crm.duty_health();
 UPDATE crm.employee SET dismissed_at = crm.now() WHERE id = 903;
 SELECT pg_temp.order('N-7', 901, '2026-12-03 19:00Z');
-SELECT code, language, p.body, p.encoding, p.parts FROM (VALUES ('order.out_of_hours', 'order.created'), ('lead.out_of_hours', 'lead.created')) k(code, kind), unnest(ARRAY['ru', 'en']) language,
+SELECT code, language, p.body, p.encoding, p.parts FROM (VALUES ('order.out_of_hours', 'order.created'), ('lead.out_of_hours', 'lead.received')) k(code, kind), unnest(ARRAY['ru', 'en']) language,
 	LATERAL crm.template_preview(code, (SELECT max(id) FROM crm.event e WHERE e.kind = k.kind), language) p WHERE p.channel = 'sms';
 ROLLBACK;

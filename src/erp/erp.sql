@@ -43,7 +43,7 @@ COMMENT ON FUNCTION crm.erp_rows(text) IS 'The rows of a batch as a JSON array: 
 CREATE OR REPLACE FUNCTION crm.erp_put_row(r jsonb) RETURNS crm_erp.put_result
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	entity text := r ->> 'entity';
+	entity text := coalesce(r ->> 'entity', r ->> 'put');
 	keys   text[];
 	stray  text;
 	answer crm_erp.put_result;
@@ -53,7 +53,10 @@ BEGIN
 	END IF;
 	keys := CASE entity
 		WHEN 'company' THEN '{name,inn,kpp,is_client,is_carrier,full_name,owner_erp_id,language,time_zone,archived}'
-		WHEN 'employee' THEN '{name,team,is_head,role_name,time_zone,dismissed_at}'
+		WHEN 'team' THEN '{name,head_erp_id}'
+		WHEN 'employee' THEN '{name,team,is_head,role_name,time_zone,dismissed_at,calendar,mobile,extension,mailbox}'
+		WHEN 'absence' THEN '{employee_erp_id,kind,from_day,to_day,deputy_erp_id,cancelled}'
+		WHEN 'link' THEN '{object_type,id}'
 		WHEN 'contact' THEN '{company_erp_id,name,phone,email,position,is_decision_maker,language,time_zone,archived}'
 		WHEN 'place' THEN '{company_erp_id,name,kind,lon,lat,radius_m,border,time_zone,no_internet,archived}'
 		WHEN 'vehicle' THEN '{plate,carrier_erp_id,kind,driver,driver_phone,tare_kg,gps_integration,gps_unit,archived}'
@@ -65,11 +68,14 @@ BEGIN
 		WHEN 'checkin' THEN '{vehicle,at,means,place_erp_id,slot_erp_id,note,storno}'
 		WHEN 'contract' THEN '{carrier_erp_id,number,side,valid_from,valid_to,free_minutes,tariff,cap,exclusions,signed_on,auto_claim,explain_days}'
 	END::text[];
+	IF entity = 'lead' THEN
+		RETURN crm.lead_put(r - '{entity,put}'::text[], 'site', NULL, NULL, false);
+	END IF;
 	IF keys IS NULL THEN
 		PERFORM crm.erp_fail('22023', format('entity "%s" is not taken', left(entity, 40)),
-			'Send company, employee, contact, place, vehicle, wagon, order, shipment, weighing, slot, checkin or contract in entity.');
+			'Send company, team, employee, absence, link, lead, contact, place, vehicle, wagon, order, shipment, weighing, slot, checkin or contract in entity.');
 	END IF;
-	SELECT k INTO stray FROM jsonb_object_keys(r) k WHERE k NOT IN ('entity', 'erp_id') AND k <> ALL (keys) LIMIT 1;
+	SELECT k INTO stray FROM jsonb_object_keys(r) k WHERE k NOT IN ('entity', 'put', 'erp_id') AND k <> ALL (keys) LIMIT 1;
 	IF stray IS NOT NULL THEN
 		PERFORM crm.erp_fail('22023', format('%s has no "%s"', entity, left(stray, 40)),
 			format('Send only erp_id, %s.', array_to_string(keys, ', ')));
@@ -79,7 +85,14 @@ BEGIN
 			answer := crm_erp.put_company(r ->> 'erp_id', r ->> 'name', r ->> 'inn', r ->> 'kpp', r ->> 'is_client', r ->> 'is_carrier',
 				r ->> 'full_name', r ->> 'owner_erp_id', r ->> 'language', r ->> 'time_zone', r ->> 'archived');
 		WHEN 'employee' THEN
-			answer := crm_erp.put_employee(r ->> 'erp_id', r ->> 'name', r ->> 'team', r ->> 'is_head', r ->> 'role_name', r ->> 'time_zone', r ->> 'dismissed_at');
+			answer := crm_erp.put_employee(r ->> 'erp_id', r ->> 'name', r ->> 'team', r ->> 'is_head', r ->> 'role_name', r ->> 'time_zone', r ->> 'dismissed_at',
+				r ->> 'calendar', r ->> 'mobile', r ->> 'extension', r ->> 'mailbox');
+		WHEN 'team' THEN
+			answer := crm_erp.put_team(r ->> 'erp_id', r ->> 'name', r ->> 'head_erp_id');
+		WHEN 'absence' THEN
+			answer := crm_erp.put_absence(r ->> 'erp_id', r ->> 'employee_erp_id', r ->> 'kind', r ->> 'from_day', r ->> 'to_day', r ->> 'deputy_erp_id', r ->> 'cancelled');
+		WHEN 'link' THEN
+			answer := crm_erp.put_link(r ->> 'erp_id', r ->> 'object_type', r ->> 'id');
 		WHEN 'contact' THEN
 			answer := crm_erp.put_contact(r ->> 'erp_id', r ->> 'company_erp_id', r ->> 'name', r ->> 'phone', r ->> 'email', r ->> 'position',
 				r ->> 'is_decision_maker', r ->> 'language', r ->> 'time_zone', r ->> 'archived');
@@ -126,6 +139,8 @@ DECLARE
 	at_      integer;
 	answer   crm_erp.put_result;
 	answers  crm_erp.put_result[];
+	whole    crm_erp.put_result[];	-- of rows that were taken as a set
+	single   integer := 0;	-- rows up to this one go one by one
 	-- the row that is known to fail, and why
 	bad      integer := 0;
 	state    text;
@@ -149,9 +164,18 @@ BEGIN
 		answers := '{}';
 		IF last >= first THEN
 			BEGIN
+				at_ := -1;
+				whole := NULL;
+				IF last - first >= 19 AND last > single
+					AND (SELECT bool_and(coalesce(r ->> 'entity', r ->> 'put') = 'order') FROM unnest(row_[first : last]) r) THEN
+					whole := crm.erp_put_orders(row_[first : last]);
+				END IF;
 				FOR i IN first .. last LOOP
 					at_ := i;
-					answer := crm.erp_put_row(row_[i]);
+					answer := whole[i - first + 1];
+					IF answer IS NULL THEN
+						answer := crm.erp_put_row(row_[i]);
+					END IF;
 					answers := answers || answer;
 				END LOOP;
 				at_ := 0;
@@ -160,6 +184,15 @@ BEGIN
 				-- What is no fault of the row (conflicts, resources, operators, defects) ends the call.
 				IF left(state, 2) IN ('40', '53', '55', '57', '58', 'XX') THEN
 					RAISE;
+				END IF;
+				IF at_ = -1 THEN
+					-- Some row of the set: fewer are tried, then one by one.
+					IF last - first >= 100 THEN
+						size := 100;
+					ELSE
+						single := last;
+					END IF;
+					CONTINUE;
 				END IF;
 				bad := at_;
 			END;
@@ -170,7 +203,7 @@ BEGIN
 		ELSE
 			FOR i IN 1 .. cardinality(answers) LOOP
 				line := first + i - 1;
-				entity := row_[line] ->> 'entity';
+				entity := coalesce(row_[line] ->> 'entity', row_[line] ->> 'put');
 				erp_id := answers[i].erp_id;
 				id := answers[i].id;
 				result := answers[i].result;
@@ -184,7 +217,7 @@ BEGIN
 		END IF;
 		IF bad = first THEN
 			line := first;
-			entity := left(row_[first] ->> 'entity', 40);
+			entity := left(coalesce(row_[first] ->> 'entity', row_[first] ->> 'put'), 40);
 			erp_id := left(row_[first] ->> 'erp_id', 200);
 			id := NULL;
 			result := 'error';
@@ -198,7 +231,7 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm_erp.put_batch(text) IS 'Takes many rows in one JSON text: [{"entity": "company", "erp_id": "…", "name": "…"}, …], {"rows": […]} or one object a line; a BOM and CR LF are accepted; the keys are the arguments of the put_ function of the entity. Answers a row for each: line from 1, entity, erp_id, id, result (created, updated, same, error), and for an error its sqlstate, message and advice; a bad row does not stop the others. Errors: 22P02 no JSON, 54000 over 16 MB or 100000 rows, 55000 not active.';
+COMMENT ON FUNCTION crm_erp.put_batch(text) IS 'Takes many rows in one JSON text: [{"entity": "company", "erp_id": "…", "name": "…"}, …], {"rows": […]} or one object a line; a BOM and CR LF are accepted; "put" may stand for "entity"; the keys are the arguments of the put_ function of the entity. Answers a row for each: line from 1, entity, erp_id, id, result (created, updated, same, error), and for an error its sqlstate, message and advice; a bad row does not stop the others. Errors: 22P02 no JSON, 54000 over 16 MB or 100000 rows, 55000 not active.';
 
 -- ---- what the ERP reads back -------------------------------------------------------------------------
 -- Only varchar(n), numeric(p,s), timestamp (whole seconds, the plant's zone), int2, int4 and int8: what
@@ -206,7 +239,7 @@ COMMENT ON FUNCTION crm_erp.put_batch(text) IS 'Takes many rows in one JSON text
 -- has no right to call ours.
 
 CREATE OR REPLACE VIEW crm_erp.company AS
-	SELECT c.id, (CASE WHEN c.source = 'erp' THEN c.source_id END)::varchar(200) AS erp_id, left(c.name, 255)::varchar(255) AS name,
+	SELECT c.id, (CASE WHEN c.source = 'erp' THEN c.source_id ELSE (SELECT l.erp_id FROM crm.erp_link l WHERE l.entity = 'company' AND l.object_id = c.id) END)::varchar(200) AS erp_id, left(c.name, 255)::varchar(255) AS name,
 		c.inn::varchar(20) AS inn, c.kpp::varchar(20) AS kpp, c.is_client::integer::smallint AS is_client, c.is_carrier::integer::smallint AS is_carrier,
 		left(e.name, 255)::varchar(255) AS owner_name, (CASE WHEN e.source = 'erp' THEN e.source_id END)::varchar(200) AS owner_erp_id,
 		c.language::varchar(2) AS language, date_trunc('second', c.created_at AT TIME ZONE coalesce(current_setting('crm.time_zone', true), 'Europe/Moscow')) AS created_at, date_trunc('second', c.archived_at AT TIME ZONE coalesce(current_setting('crm.time_zone', true), 'Europe/Moscow')) AS archived_at
@@ -227,7 +260,7 @@ COMMENT ON COLUMN crm_erp.company.created_at IS 'When the CRM learned of it, pla
 COMMENT ON COLUMN crm_erp.company.archived_at IS 'When it was put away, plant''s zone';
 
 CREATE OR REPLACE VIEW crm_erp.contact AS
-	SELECT c.id, (CASE WHEN c.source = 'erp' THEN c.source_id END)::varchar(200) AS erp_id, c.company_id,
+	SELECT c.id, (CASE WHEN c.source = 'erp' THEN c.source_id ELSE (SELECT l.erp_id FROM crm.erp_link l WHERE l.entity = 'contact' AND l.object_id = c.id) END)::varchar(200) AS erp_id, c.company_id,
 		left(c.name, 255)::varchar(255) AS name, left(c."position", 255)::varchar(255) AS position_name,
 		(SELECT p.value FROM crm.contact_point p WHERE p.contact_id = c.id AND p.kind = 'phone' AND p.state <> 'invalid'
 			ORDER BY p.state = 'verified' DESC, p.is_mobile DESC, p.id DESC LIMIT 1)::varchar(20) AS phone,
@@ -248,7 +281,7 @@ COMMENT ON COLUMN crm_erp.contact.created_at IS 'When the CRM learned of it, pla
 COMMENT ON COLUMN crm_erp.contact.archived_at IS 'When it was put away, plant''s zone';
 
 CREATE OR REPLACE VIEW crm_erp.customer_order AS
-	SELECT o.id, (CASE WHEN o.source = 'erp' THEN o.source_id END)::varchar(200) AS erp_id, o.number::varchar(100) AS order_no, o.company_id,
+	SELECT o.id, (CASE WHEN o.source = 'erp' THEN o.source_id ELSE (SELECT l.erp_id FROM crm.erp_link l WHERE l.entity = 'order' AND l.object_id = o.id) END)::varchar(200) AS erp_id, o.number::varchar(100) AS order_no, o.company_id,
 		o.deal_id, s.code::varchar(63) AS deal_stage, left(o.product, 255)::varchar(255) AS product, o.tonnes::numeric(14,3) AS tonnes,
 		o.price::numeric(16,4) AS price, date_trunc('second', o.ordered_at AT TIME ZONE coalesce(current_setting('crm.time_zone', true), 'Europe/Moscow')) AS ordered_at, date_trunc('second', o.window_from AT TIME ZONE coalesce(current_setting('crm.time_zone', true), 'Europe/Moscow')) AS window_from,
 		date_trunc('second', o.window_to AT TIME ZONE coalesce(current_setting('crm.time_zone', true), 'Europe/Moscow')) AS window_to, o.state::varchar(20) AS state
@@ -384,7 +417,7 @@ COMMENT ON COLUMN crm_erp.company_in.time_zone IS 'As the argument of crm_erp.pu
 COMMENT ON COLUMN crm_erp.company_in.archived IS 'As the argument of crm_erp.put_company';
 
 CREATE OR REPLACE VIEW crm_erp.employee_in AS
-	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS team, NULL::varchar(255) AS is_head, NULL::varchar(255) AS role_name, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS dismissed_at
+	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS team, NULL::varchar(255) AS is_head, NULL::varchar(255) AS role_name, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS dismissed_at, NULL::varchar(255) AS calendar, NULL::varchar(255) AS mobile, NULL::varchar(255) AS extension, NULL::varchar(255) AS mailbox
 	WHERE false;
 COMMENT ON VIEW crm_erp.employee_in IS 'For clients that can only INSERT: a row is a call of crm_erp.put_employee; holds no row (claim 2)';
 COMMENT ON COLUMN crm_erp.employee_in.erp_id IS 'As the argument of crm_erp.put_employee';
@@ -394,6 +427,10 @@ COMMENT ON COLUMN crm_erp.employee_in.is_head IS 'As the argument of crm_erp.put
 COMMENT ON COLUMN crm_erp.employee_in.role_name IS 'As the argument of crm_erp.put_employee';
 COMMENT ON COLUMN crm_erp.employee_in.time_zone IS 'As the argument of crm_erp.put_employee';
 COMMENT ON COLUMN crm_erp.employee_in.dismissed_at IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.calendar IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.mobile IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.extension IS 'As the argument of crm_erp.put_employee';
+COMMENT ON COLUMN crm_erp.employee_in.mailbox IS 'As the argument of crm_erp.put_employee';
 
 CREATE OR REPLACE VIEW crm_erp.contact_in AS
 	SELECT NULL::varchar(200) AS erp_id, NULL::varchar(255) AS company_erp_id, NULL::varchar(255) AS name, NULL::varchar(255) AS phone, NULL::varchar(255) AS email, NULL::varchar(255) AS "position", NULL::varchar(255) AS is_decision_maker, NULL::varchar(255) AS language, NULL::varchar(255) AS time_zone, NULL::varchar(255) AS archived
@@ -523,6 +560,7 @@ DECLARE
 BEGIN
 	DELETE FROM crm.erp_point p WHERE p.contact_id = erp_forget.contact_id;
 	GET DIAGNOSTICS points = ROW_COUNT;
+	DELETE FROM crm.erp_link l WHERE l.entity = 'contact' AND l.object_id = erp_forget.contact_id;
 	UPDATE crm.erp_change h SET erp_id = 'forgotten', changes = (
 		SELECT coalesce(jsonb_object_agg(k.key, jsonb_build_array('forgotten', 'forgotten')), '{}') FROM jsonb_object_keys(h.changes) AS k(key))
 	WHERE h.entity = 'contact' AND h.object_id = erp_forget.contact_id AND h.erp_id <> 'forgotten';

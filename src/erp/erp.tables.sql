@@ -22,7 +22,7 @@ CREATE TABLE crm.erp_change (
 COMMENT ON TABLE crm.erp_change IS 'What a repeated call of the ERP changed in a row that was there, append-only';
 COMMENT ON COLUMN crm.erp_change.id IS 'Our number';
 COMMENT ON COLUMN crm.erp_change.at IS 'When, business clock';
-COMMENT ON COLUMN crm.erp_change.entity IS 'company, contact, place, employee, vehicle, order, shipment, slot, checkin, contract, contract_term';
+COMMENT ON COLUMN crm.erp_change.entity IS 'company, contact, place, employee, team, absence, vehicle, order, shipment, slot, checkin, contract, contract_term, channel_cost';
 COMMENT ON COLUMN crm.erp_change.object_id IS 'Our number of the row';
 COMMENT ON COLUMN crm.erp_change.erp_id IS 'The ERP''s id of it';
 COMMENT ON COLUMN crm.erp_change.changes IS 'Column to [before, after]';

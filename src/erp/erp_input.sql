@@ -223,7 +223,8 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	SELECT c.id INTO id_ FROM crm.company c WHERE c.source = 'erp' AND c.source_id = key;
-	IF NOT FOUND THEN
+	id_ := coalesce(id_, crm.erp_linked('company', key));
+	IF id_ IS NULL THEN
 		PERFORM crm.erp_fail('23503', format('%s "%s" is not known', argument, key),
 			format('Send the company first: SELECT * FROM crm_erp.put_company(''%s'', ''its name''); then repeat this call.', key));
 	END IF;

@@ -116,6 +116,9 @@ BEGIN
 
 	SELECT c.* INTO old_ FROM crm.company c WHERE c.source = 'erp' AND c.source_id = key FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
+		SELECT c.* INTO old_ FROM crm.company c WHERE c.id = crm.erp_linked('company', key) FOR NO KEY UPDATE;
+	END IF;
+	IF old_.id IS NULL THEN
 		IF v_name IS NULL THEN
 			PERFORM crm.erp_fail('22004', format('company "%s" has no name', key), 'Send the company''s name in name when it is sent for the first time.');
 		END IF;
@@ -165,7 +168,8 @@ COMMENT ON FUNCTION crm_erp.put_company(text, text, text, text, boolean, boolean
 -- ---- employees ---------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm_erp.put_employee(erp_id text, name text DEFAULT NULL, team text DEFAULT NULL, is_head text DEFAULT NULL,
-	role_name text DEFAULT NULL, time_zone text DEFAULT NULL, dismissed_at text DEFAULT NULL)
+	role_name text DEFAULT NULL, time_zone text DEFAULT NULL, dismissed_at text DEFAULT NULL, calendar text DEFAULT NULL,
+	mobile text DEFAULT NULL, extension text DEFAULT NULL, mailbox text DEFAULT NULL)
 	RETURNS crm_erp.put_result
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -176,13 +180,24 @@ DECLARE
 	v_role      text := crm.erp_text(role_name, 'role_name', 63);
 	v_zone      text := crm.erp_zone_check(time_zone, 'time_zone');
 	v_dismissed timestamptz := CASE WHEN crm.erp_text(dismissed_at, 'dismissed_at', 60) IS DISTINCT FROM '-' THEN crm.erp_time(dismissed_at, 'dismissed_at') END;
+	v_calendar  text := lower(crm.erp_text(calendar, 'calendar', 63));
+	v_lines     text[] := ARRAY[crm.erp_phone(mobile, 'mobile'), crm.erp_text(extension, 'extension', 20), crm.erp_email(mailbox, 'mailbox')];
 	v_team_id   bigint;
 	old_        crm.employee;
 	new_        crm.employee;
 	id_         bigint;
+	created     boolean := false;
+	lines       jsonb;
 BEGIN
 	PERFORM crm.erp_begin();
-	IF v_team IS NOT NULL AND v_team <> '-' THEN
+	IF v_calendar IS NOT NULL AND NOT EXISTS (SELECT FROM crm.calendar c WHERE c.code = v_calendar) THEN
+		PERFORM crm.erp_fail('22023', format('calendar "%s" does not exist', v_calendar), 'Send office, always, or the code of a calendar that a DBA has made, or leave it empty.');
+	END IF;
+	IF v_lines[2] <> '-' AND v_lines[2] !~ '^[0-9*#]{1,20}$' THEN
+		PERFORM crm.erp_fail('22023', format('extension "%s" is no number of a telephone exchange', v_lines[2]), 'Send the digits that a colleague dials, or leave it empty.');
+	END IF;
+	v_team_id := (SELECT t.team_id FROM crm.erp_team t WHERE t.erp_id = crm.erp_key(v_team, 'team'));
+	IF v_team_id IS NULL AND v_team IS NOT NULL AND v_team <> '-' THEN
 		INSERT INTO crm.team (name) VALUES (v_team) ON CONFLICT ON CONSTRAINT team_name_key DO NOTHING;
 		SELECT t.id INTO v_team_id FROM crm.team t WHERE t.name = v_team;
 	END IF;
@@ -194,13 +209,10 @@ BEGIN
 		IF v_name IS NULL THEN
 			PERFORM crm.erp_fail('22004', format('employee "%s" has no name', key), 'Send the person''s name in name when it is sent for the first time.');
 		END IF;
-		INSERT INTO crm.employee (name, role_name, team_id, is_head, time_zone, dismissed_at, source, source_id)
-		VALUES (v_name, nullif(v_role, '-'), v_team_id, coalesce(v_head, false), coalesce(v_zone, crm.erp_zone()), v_dismissed, 'erp', key)
-		ON CONFLICT ON CONSTRAINT employee_source_key DO NOTHING
-		RETURNING employee.id INTO id_;
-		IF FOUND THEN
-			RETURN ROW(id_, 'created', key)::crm_erp.put_result;
-		END IF;
+		INSERT INTO crm.employee (name, role_name, team_id, is_head, time_zone, calendar_code, dismissed_at, source, source_id)
+		VALUES (v_name, nullif(v_role, '-'), v_team_id, coalesce(v_head, false), coalesce(v_zone, crm.erp_zone()), coalesce(v_calendar, 'office'), v_dismissed, 'erp', key)
+		ON CONFLICT ON CONSTRAINT employee_source_key DO NOTHING;
+		created := FOUND;
 		SELECT e.* INTO STRICT old_ FROM crm.employee e WHERE e.source = 'erp' AND e.source_id = key FOR NO KEY UPDATE;
 	END IF;
 	new_ := old_;
@@ -209,27 +221,36 @@ BEGIN
 	new_.team_id := CASE WHEN v_team = '-' THEN NULL ELSE coalesce(v_team_id, old_.team_id) END;
 	new_.is_head := coalesce(v_head, old_.is_head);
 	new_.time_zone := coalesce(v_zone, old_.time_zone);
+	new_.calendar_code := coalesce(v_calendar, old_.calendar_code);
 	new_.dismissed_at := CASE WHEN btrim(dismissed_at) = '-' THEN NULL ELSE coalesce(v_dismissed, old_.dismissed_at) END;
-	IF new_ IS NOT DISTINCT FROM old_ THEN
+	IF new_ IS DISTINCT FROM old_ THEN
+		UPDATE crm.employee e SET name = new_.name, role_name = new_.role_name, team_id = new_.team_id, is_head = new_.is_head,
+			time_zone = new_.time_zone, calendar_code = new_.calendar_code, dismissed_at = new_.dismissed_at
+		WHERE e.id = old_.id;
+	END IF;
+	lines := crm.erp_lines_put(old_.id, v_lines, new_.dismissed_at);
+	IF created THEN
+		RETURN ROW(old_.id, 'created', key)::crm_erp.put_result;
+	END IF;
+	IF new_ IS NOT DISTINCT FROM old_ AND lines = '{}' THEN
 		RETURN ROW(old_.id, 'same', key)::crm_erp.put_result;
 	END IF;
-	UPDATE crm.employee e SET name = new_.name, role_name = new_.role_name, team_id = new_.team_id, is_head = new_.is_head,
-		time_zone = new_.time_zone, dismissed_at = new_.dismissed_at
-	WHERE e.id = old_.id;
-	PERFORM crm.erp_note('employee', old_.id, key, to_jsonb(old_), to_jsonb(new_));
+	PERFORM crm.erp_note('employee', old_.id, key,
+		to_jsonb(old_) || coalesce((SELECT jsonb_object_agg(l.key, l.value -> 0) FROM jsonb_each(lines) l), '{}'),
+		to_jsonb(new_) || coalesce((SELECT jsonb_object_agg(l.key, l.value -> 1) FROM jsonb_each(lines) l), '{}'));
 	RETURN ROW(old_.id, 'updated', key)::crm_erp.put_result;
 END
 $$;
-COMMENT ON FUNCTION crm_erp.put_employee(text, text, text, text, text, text, text) IS 'Takes one of our people by the ERP''s id; an unknown team is made. All text; empty leaves, - clears. Answers id, result, erp_id. Errors, the advice in DETAIL too: 22004 no id or name, 22023 zone, 22007 and 22008 time, 22P02 neither yes nor no, 23505 role of another person, 55000 not active.';
+COMMENT ON FUNCTION crm_erp.put_employee(text, text, text, text, text, text, text, text, text, text, text) IS 'Takes one of our people by the ERP''s id. team is the id of one that put_team sent, or a name (an unknown one is made); calendar the code of a working calendar; mobile, extension and mailbox the lines that he holds from now on: whoever held one until now gives it up, and one who is dismissed holds none. All text; empty leaves, - clears. Answers id, result, erp_id. Errors, the advice in DETAIL too: 22004 no id or name, 22023 zone, calendar, no phone, extension or address, 22007 and 22008 time, 22P02 neither yes nor no, 23505 role of another person, 55000 not active.';
 
 CREATE OR REPLACE FUNCTION crm_erp.put_employee(erp_id text, name text, team text, is_head boolean, role_name text DEFAULT NULL,
-	time_zone text DEFAULT NULL, dismissed_at timestamp DEFAULT NULL)
+	time_zone text DEFAULT NULL, dismissed_at timestamp DEFAULT NULL, calendar text DEFAULT NULL, mobile text DEFAULT NULL, extension text DEFAULT NULL, mailbox text DEFAULT NULL)
 	RETURNS crm_erp.put_result
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT p.id, p.result, p.erp_id FROM crm_erp.put_employee($1, $2, $3, $4::text, $5, $6, crm.erp_stamp($7, 'dismissed_at')) p;
+	SELECT p.id, p.result, p.erp_id FROM crm_erp.put_employee($1, $2, $3, $4::text, $5, $6, crm.erp_stamp($7, 'dismissed_at'), $8, $9, $10, $11) p;
 END;
-COMMENT ON FUNCTION crm_erp.put_employee(text, text, text, boolean, text, text, timestamp) IS 'The same with yes and no as boolean, the time as timestamp (in the plant''s zone).';
+COMMENT ON FUNCTION crm_erp.put_employee(text, text, text, boolean, text, text, timestamp, text, text, text, text) IS 'The same with yes and no as boolean, the time as timestamp (in the plant''s zone).';
 
 -- ---- contacts ----------------------------------------------------------------------------------------
 
@@ -260,6 +281,9 @@ BEGIN
 	PERFORM crm.erp_begin();
 	SELECT c.* INTO old_ FROM crm.contact c WHERE c.source = 'erp' AND c.source_id = key FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
+		SELECT c.* INTO old_ FROM crm.contact c WHERE c.id = crm.erp_linked('contact', key) FOR NO KEY UPDATE;
+	END IF;
+	IF old_.id IS NULL THEN
 		IF v_name IS NULL OR v_company IS NULL THEN
 			PERFORM crm.erp_fail('22004', format('contact "%s" has no %s', key, CASE WHEN v_name IS NULL THEN 'name' ELSE 'company' END),
 				'Send name and company_erp_id when the contact is sent for the first time.');
@@ -547,13 +571,17 @@ BEGIN
 	END IF;
 	IF v_cont_key IS NOT NULL AND v_cont_key <> '-' THEN
 		SELECT crm.contact_now(c.id) INTO v_contact FROM crm.contact c WHERE c.source = 'erp' AND c.source_id = v_cont_key;
-		IF NOT FOUND THEN
+		v_contact := coalesce(v_contact, crm.erp_linked('contact', v_cont_key));
+		IF v_contact IS NULL THEN
 			PERFORM crm.erp_fail('23503', format('contact_erp_id "%s" is not known', v_cont_key),
 				format('Send the contact first: SELECT * FROM crm_erp.put_contact(''%s'', …); then repeat this call.', v_cont_key));
 		END IF;
 	END IF;
 
 	SELECT o.* INTO old_ FROM crm.customer_order o WHERE o.source = 'erp' AND o.source_id = key FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		SELECT o.* INTO old_ FROM crm.customer_order o WHERE o.id = crm.erp_linked('order', key) FOR NO KEY UPDATE;
+	END IF;
 	IF coalesce(v_from, old_.window_from) > coalesce(v_to, old_.window_to) THEN
 		PERFORM crm.erp_fail('22023', format('the window ends (%s) before it begins (%s)', coalesce(v_to, old_.window_to), coalesce(v_from, old_.window_from)),
 			'Send window_from not after window_to.');
@@ -690,6 +718,9 @@ BEGIN
 	IF v_order IS NOT NULL THEN
 		SELECT o.* INTO order_ FROM crm.customer_order o WHERE o.source = 'erp' AND o.source_id = v_order;
 		IF NOT FOUND THEN
+			SELECT o.* INTO order_ FROM crm.customer_order o WHERE o.id = crm.erp_linked('order', v_order);
+		END IF;
+		IF order_.id IS NULL THEN
 			PERFORM crm.erp_fail('23503', format('order_erp_id "%s" is not known', v_order),
 				format('Send the order first: SELECT * FROM crm_erp.put_order(''%s'', ''the client'', ''the product''); then repeat this call.', v_order));
 		END IF;

@@ -11,7 +11,7 @@ BEGIN
 	END IF;
 	CASE kind
 		WHEN 'place' THEN SELECT p.id INTO id_ FROM crm.place p WHERE p.source = 'erp' AND p.source_id = key;
-		WHEN 'order' THEN SELECT o.id INTO id_ FROM crm.customer_order o WHERE o.source = 'erp' AND o.source_id = key;
+		WHEN 'order' THEN SELECT coalesce((SELECT o.id FROM crm.customer_order o WHERE o.source = 'erp' AND o.source_id = key), crm.erp_linked('order', key)) INTO id_;
 		ELSE SELECT s.id INTO id_ FROM crm.slot s WHERE s.source = 'erp' AND s.source_id = key;
 	END CASE;
 	IF id_ IS NULL THEN

@@ -598,9 +598,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s cannot name a route', coalesce(quote_literal($2), 'NULL')),
 			HINT = 'Use letters, digits, _ . and -.';
 	END IF;
-	IF coalesce(cardinality($4), 0) = 0 OR NOT $4 <@ ARRAY['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH'] THEN
+	IF coalesce(cardinality($4), 0) = 0 OR NOT $4 <@ ARRAY['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'] THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('cannot answer the methods %s', coalesce($4::text, 'NULL')),
-			HINT = 'Choose from GET, HEAD, POST, PUT, DELETE, PATCH.';
+			HINT = 'Choose from GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS.';
 	END IF;
 	IF $5 IS NULL OR $5 NOT BETWEEN 0 AND 67108864 THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('cannot take bodies of %s bytes', coalesce($5::text, 'NULL')),

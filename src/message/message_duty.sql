@@ -8,6 +8,3 @@ AS $$
 	WHERE crm.employee_contact(x.employee) IS NOT NULL
 $$;
 COMMENT ON FUNCTION crm.manager_on_duty(bigint[]) IS 'Audience: the employee who answers for the client when the event happens (crm.duty_for): the responsible manager in his hours, else his deputy, else who is on duty';
-
-SELECT crm.register_event_kind('lead.created', 'company', ARRAY['lead', 'name', 'phone', 'words', 'at_local', 'date_local'],
-	'A client or somebody new asked for something', 'Новое обращение клиента');

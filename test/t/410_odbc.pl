@@ -78,6 +78,32 @@ is(rows(call('SELECT line, result, sqlstate FROM crm_erp.put_batch(?)',
 		"\x{feff}[{\"entity\":\"company\",\"erp_id\":\"B\",\"name\":\"Бета\"},\r\n{\"entity\":\"order\",\"erp_id\":\"O-3\",\"company_erp_id\":\"NOPE\",\"product\":\"x\"},\r\n{\"entity\":\"order\",\"erp_id\":\"O-4\",\"company_erp_id\":\"B\",\"product\":\"Цемент\",\"tonnes\":\"5\"}]\r\n")),
 	'1|created|NULL; 2|error|23503; 3|created|NULL', 'a batch: a bad row does not stop the others');
 is(rows(call('SELECT result FROM crm_erp.put_company(?, ?)', 'C-1', 'ООО «Ромашка»')), 'same', 'the session lives on after errors');
+
+# One bad row of a thousand in a numbered message; the same message again does nothing.
+my $body = JSON::PP->new->encode([ map { { put => 'order', erp_id => "M-$_", company_erp_id => 'B', product => 'Цемент', tonnes => $_ == 700 ? 'много' : '5,5' } } 1 .. 1000 ]);
+is(rows(call('SELECT result, count(*) FROM crm_erp.put_batch(?, ?, ?) GROUP BY 1 ORDER BY 1', 'ut', '1', $body)), 'created|999; error|1', 'a thousand orders, one of them bad');
+is(rows(call(q{SELECT line, sqlstate, message FROM crm_erp.put_batch(?, ?, ?) WHERE result = 'error'}, 'ut', '1', $body)), '700|22P02|tonnes "много" is no number', 'again: the bad one is explained as before');
+is(rows(call('SELECT crm_erp.received_no(?)', 'ut')), '1', 'and its number was taken');
+
+# The feed across a transaction that commits late.
+like(rows(call('SELECT count(*) FROM crm_erp.feed(?, ?)', 'ut', '10000')), qr/^[1-9]/, 'the first call gives what is there');
+call('SELECT crm_erp.ack(?, ?)', 'ut', '1');
+is(rows(call('SELECT count(*) FROM crm_erp.feed(?, ?)', 'ut', '100')), '0', 'confirmed, it does not come again');
+my $late = $node->background_psql('plant');
+$late->query_safe("BEGIN; INSERT INTO crm.company (name) VALUES ('late')");
+$node->safe_psql('plant', "INSERT INTO crm.company (name) VALUES ('early')");
+my $feed = q{SELECT f.message_no, f.op, f.object_type, f.payload FROM crm_erp.feed(?, ?) f};
+like(rows(call($feed, 'ut', '100')), qr/^2\|U\|company\|\{.*"name":"early"[^;]*\}$/, 'what has committed is there');
+is(rows(call('SELECT crm_erp.ack(?, ?)', 'ut', '2')), '1', 'and is confirmed');
+$late->query_safe('COMMIT');
+$late->quit;
+like(rows(call($feed, 'ut', '100')), qr/^3\|U\|company\|\{.*"name":"late"[^;]*\}$/, 'what took its number first and committed last is not lost');
+like(rows(call($feed, 'ut', '100')), qr/^3\|U/, 'not confirmed, it comes again under its number');
+is(rows(call('SELECT crm_erp.ack(?, ?)', 'ut', '3')), '1', 'confirmed');
+refused(call('SELECT crm_erp.ack(?, ?)', 'ut', '9'), '9', 'start_anew', 'a number that was never sent');
+is(rows(call(q{SELECT count, quantity FROM crm_erp.reconcile(?, ?, ?) WHERE kind = 'total'}, 'order', '', '')), '1002|5533.000', 'what is here of the orders, in sum');
+is(rows(call(q{SELECT problem, erp_id FROM crm_erp.reconcile_list(?, ?, ?, ?)}, 'company', '', '', "C-1\r\nB\r\nX-1\r\n")), 'not here|X-1', 'and what is not the same on both sides');
+is(rows(call('SELECT result, erp_id FROM crm_erp.put_lead(?)', '{"source_lead_id": "L-1", "phone": "89160000001", "name": "Пётр"}')), 'created|L-1', 'a lead');
 like(call('SELECT count(*) FROM crm.company')->{error}, qr/permission denied/, 'the ERP\'s login sees crm_erp and nothing beneath');
 
 $client->kill_kill;
