@@ -53,5 +53,6 @@ extern bool crm_preloaded;
 /* table.c */
 extern Oid	crm_table(const char *name);
 extern bool crm_rewriting(void);
+extern bool crm_rules_held(void);
 
 #endif							/* CRM_CORE_H */

@@ -65,6 +65,14 @@ CREATE OR REPLACE FUNCTION crm.rewriting() RETURNS boolean
 	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_rewriting_sql';
 COMMENT ON FUNCTION crm.rewriting() IS 'Whether crm.forget() is rewriting rows in this transaction.';
 
+CREATE OR REPLACE FUNCTION crm.hold_rules(hold boolean) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS '$libdir/crm', 'crm_hold_rules';
+COMMENT ON FUNCTION crm.hold_rules(boolean) IS 'Holds message rules, deal moves by events and stage actions, for the subtransaction that calls, or lets them go: what is loaded then is history. An error lets them go. No setting, so that nobody silences a rule by SET. For crm.import_run() only.';
+
+CREATE OR REPLACE FUNCTION crm.rules_held() RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS '$libdir/crm', 'crm_rules_held_sql';
+COMMENT ON FUNCTION crm.rules_held() IS 'Whether a load of history holds the rules in this transaction. Whatever acts by itself on a fact (a rule, a stage action, a condition to enter a stage) asks it beside crm.guard().';
+
 CREATE OR REPLACE FUNCTION crm.clock_changed() RETURNS trigger
 	LANGUAGE c AS '$libdir/crm', 'crm_clock_changed';
 COMMENT ON FUNCTION crm.clock_changed() IS 'Trigger function of crm.clock_state: every session reads the clock again after commit.';

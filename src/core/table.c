@@ -21,6 +21,8 @@
 PG_FUNCTION_INFO_V1(crm_append_only);
 PG_FUNCTION_INFO_V1(crm_rewrite_door);
 PG_FUNCTION_INFO_V1(crm_rewriting_sql);
+PG_FUNCTION_INFO_V1(crm_hold_rules);
+PG_FUNCTION_INFO_V1(crm_rules_held_sql);
 
 /*
  * The one door through which append-only rows are changed: crm.forget() opens
@@ -98,4 +100,36 @@ Datum
 crm_rewriting_sql(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(crm_rewriting());
+}
+
+/* Whose subtransaction holds the rules, as with the door above. */
+static SubTransactionId held = InvalidSubTransactionId;
+static LocalTransactionId held_of = InvalidLocalTransactionId;
+
+/* Whether facts that are written now are history that no rule acts on. */
+bool
+crm_rules_held(void)
+{
+	return held != InvalidSubTransactionId && held_of == MyProc->lxid && SubTransactionIsActive(held);
+}
+
+/* crm.hold_rules(boolean): holds the rules, or lets them go, for this subtransaction. */
+Datum
+crm_hold_rules(PG_FUNCTION_ARGS)
+{
+	if (PG_GETARG_BOOL(0))
+	{
+		held = GetCurrentSubTransactionId();
+		held_of = MyProc->lxid;
+	}
+	else
+		held = InvalidSubTransactionId;
+	PG_RETURN_VOID();
+}
+
+/* crm.rules_held() */
+Datum
+crm_rules_held_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(crm_rules_held());
 }

@@ -160,7 +160,7 @@ DECLARE
 	to_no   integer;
 	blocked bigint[];
 BEGIN
-	IF NOT crm.guard() THEN
+	IF NOT crm.guard() OR crm.rules_held() THEN
 		RETURN NULL;
 	END IF;
 	FOR finder IN SELECT k.* FROM crm.deal_finder k LOOP

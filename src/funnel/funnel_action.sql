@@ -141,6 +141,9 @@ DECLARE
 	words  text;
 	advice text;
 BEGIN
+	IF crm.rules_held() THEN
+		RETURN;
+	END IF;
 	FOR a IN
 		SELECT x.id, x.action, x.on_error, x.stage_id, s.code AS stage, f.code AS funnel, x.after IS NOT NULL AND k.own_time IS NOT TRUE AS waits
 		FROM crm.stage_action x JOIN crm.stage s ON s.id = x.stage_id JOIN crm.funnel f ON f.id = s.funnel_id

@@ -195,7 +195,7 @@ crm_message_event_rules(PG_FUNCTION_ARGS)
 	char	   *last = NULL;
 	Oid			function;
 
-	if (!crm_guard())
+	if (!crm_guard() || crm_rules_held())
 		return PointerGetDatum(NULL);
 
 	crm_event_scan_begin(&scan, data);
