@@ -172,14 +172,15 @@ DECLARE
 BEGIN
 	PERFORM crm.erp_begin();
 	SELECT x.* INTO i FROM crm.import x WHERE x.id = import_id FOR UPDATE;
-	IF NOT FOUND OR NOT (i."by" = session_user OR pg_has_role(session_user, 'crm_director', 'MEMBER')) THEN
+	i.file := NULL;
+	IF i.id IS NULL OR NOT (i."by" = session_user OR pg_has_role(session_user, 'crm_director', 'MEMBER')) THEN
 		PERFORM crm.erp_fail('P0002', format('load %s does not exist', coalesce(import_id::text, 'NULL')),
 			'SELECT crm.import_new(name, entity, file) makes one; another''s load is seen by him and by a director.');
 	END IF;
 	RETURN i;
 END
 $$;
-COMMENT ON FUNCTION crm.import_get(bigint) IS 'A load, locked to the end of the transaction, for who gave it and for directors. Errors: P0002 no such load, 55000 database not active.';
+COMMENT ON FUNCTION crm.import_get(bigint) IS 'A load without its bytes, which would be copied from call to call, locked to the end of the transaction, for who gave it and for directors. Errors: P0002 no such load, 55000 database not active.';
 
 CREATE OR REPLACE FUNCTION crm.import_field_of(profile text, entity text, heading text) RETURNS text
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -307,6 +308,7 @@ BEGIN
 	VALUES (v_name, entity, profile, policy, coalesce(options ->> 'source', CASE profile WHEN 'any' THEN 'import' ELSE profile END), sheet_, form, head_row, heads, map_, options,
 		CASE WHEN keep THEN file END, octet_length(file), encode(sha256(file), 'hex'))
 	RETURNING * INTO i;
+	i.file := NULL;
 	RETURN i;
 END
 $$;
@@ -342,7 +344,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.import_problem_add(crm.import, text) IS 'Notes problems of a load from a query of (n, field, severity, state, value, message, hint); returns how many there were, also those beyond the 100000 that are kept.';
 
-CREATE OR REPLACE FUNCTION crm.import_prepare(i crm.import) RETURNS bigint
+CREATE OR REPLACE FUNCTION crm.import_prepare(i crm.import, file bytea) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $body$
 DECLARE
 	w        text := format('crm.import_work_%s', i.id);
@@ -458,12 +460,13 @@ BEGIN
 	EXECUTE format('CREATE UNLOGGED TABLE %s (key text PRIMARY KEY, name text, n integer, field text, employee_id bigint)', o);
 	EXECUTE format('CREATE UNLOGGED TABLE %s (pkey text, skey text, pipeline text, stage text, n integer, funnel_id bigint, stage_id bigint, is_final boolean)', s);
 
+	-- The bytes stand in a subquery of their own: in an argument the planner would copy them again and again.
 	EXECUTE format($q$
 		INSERT INTO %1$s
 		SELECT v.n, nextval(%2$L), %3$s, coalesce(v.t_id, %4$L || v.n), %5$s, %6$s, %7$s, %8$s%9$s, v.extra,
 			CASE WHEN %17$s(false%15$s) THEN array_remove(ARRAY[NULL%10$s]::text[], NULL) END, CASE WHEN false%16$s THEN array_remove(ARRAY[NULL%11$s]::text[], NULL) END
 		FROM (SELECT s.*%12$s FROM (
-			SELECT r."row" AS n, r.kinds%13$s, %14$s AS extra FROM crm.sheet_rows($1, $2, $3) r OFFSET 0) s OFFSET 0) v
+			SELECT r."row" AS n, r.kinds%13$s, %14$s AS extra FROM (SELECT $1 AS file OFFSET 0) f CROSS JOIN LATERAL crm.sheet_rows(f.file, $2, $3) r OFFSET 0) s OFFSET 0) v
 		$q$, w, pg_get_serial_sequence('crm.' || i.entity, 'id'),
 		CASE WHEN i.entity = 'company' AND i.mapping ?| '{phone,phone2,email}' THEN
 			$$CASE WHEN coalesce(v.v_phone, v.v_phone2, v.v_email) IS NOT NULL THEN nextval('crm.contact_id_seq') END$$ ELSE 'NULL::bigint' END,
@@ -474,7 +477,7 @@ BEGIN
 		CASE WHEN i.entity = 'task' THEN 'crm.sheet_key(v.t_giver)' ELSE 'NULL' END,
 		picks, bads, odds, typed, raws, extra, any_bad, any_odd,
 		CASE WHEN i.mapping ? 'row_kind' THEN format('crm.sheet_key(v.t_row_kind) = ANY (%L) IS NOT TRUE AND ', others) ELSE '' END)
-	USING i.file, i.sheet, i.header_row + 1;
+	USING file, i.sheet, i.header_row + 1;
 	EXECUTE format('ANALYZE %s (n, sid, key, ref, okey, bad%s)', w, CASE i.entity WHEN 'company' THEN ', v_inn' ELSE '' END);
 
 	-- Bad cells, by their addresses. A cell that holds an error is no bad number beside it.
@@ -527,7 +530,7 @@ BEGIN
 	RETURN warnings;
 END
 $body$;
-COMMENT ON FUNCTION crm.import_prepare(crm.import) IS 'Reads a load into tables of its own, checks every cell, finds owners, companies, stages and duplicates and notes problems; returns how many warnings. crm.import_clear() drops the tables.';
+COMMENT ON FUNCTION crm.import_prepare(crm.import, bytea) IS 'Reads a load into tables of its own, checks every cell, finds owners, companies, stages and duplicates and notes problems; returns how many warnings. crm.import_clear() drops the tables.';
 
 CREATE OR REPLACE FUNCTION crm.import_clear(i crm.import) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -852,7 +855,7 @@ BEGIN
 		PERFORM crm.erp_fail('55000', format('load %s is %s', i.id, i.state), 'SELECT * FROM crm.import_report(id) says what it did.');
 	END IF;
 	DELETE FROM crm.import_problem p WHERE p.import_id = i.id;
-	PERFORM crm.import_prepare(i);
+	PERFORM crm.import_prepare(i, (SELECT y.file FROM crm.import y WHERE y.id = i.id));
 	RETURN QUERY EXECUTE format($q$
 		SELECT w.n, CASE WHEN w.bad IS NOT NULL OR x.how = 'refused' THEN 'refuse' WHEN x.how = 'other' THEN 'skip' WHEN x.n IS NOT NULL THEN $3 ELSE 'create' END,
 			(SELECT jsonb_object_agg(m.key, d.value) FROM jsonb_object_keys($4 || '{"name": 0}') m(key) CROSS JOIN LATERAL (SELECT CASE WHEN to_jsonb(w) ? ('v_' || m.key) THEN to_jsonb(w) -> ('v_' || m.key) ELSE to_jsonb(w) -> ('t_' || m.key) END AS value) d WHERE d.value <> 'null'),
@@ -1065,9 +1068,9 @@ END
 $$;
 COMMENT ON FUNCTION crm.import_write_range(crm.import, integer, integer) IS 'Writes rows in one piece; where that fails by a row''s fault, in halves, until the row stands alone and is refused with the error''s words.';
 
-CREATE OR REPLACE FUNCTION crm.import_do(i crm.import, rules boolean)
+CREATE OR REPLACE FUNCTION crm.import_do(i crm.import, file bytea, rules boolean)
 	RETURNS TABLE(rows_read bigint, rows_created bigint, rows_updated bigint, rows_linked bigint, rows_skipped bigint, rows_refused bigint, warnings bigint)
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB' AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB' SET default_statistics_target = 10 AS $$
 DECLARE
 	w     text := format('crm.import_work_%s', i.id);
 	x     text := format('crm.import_match_%s', i.id);
@@ -1082,7 +1085,8 @@ BEGIN
 	-- One load of an entity at a time: two would each find the other's rows missing.
 	PERFORM pg_advisory_xact_lock(hashtextextended('crm.import', 0));
 	DELETE FROM crm.import_problem p WHERE p.import_id = i.id;
-	warnings := crm.import_prepare(i);
+	warnings := crm.import_prepare(i, file);
+	file := NULL;
 	IF NOT coalesce(rules, false) THEN
 		PERFORM crm.hold_rules(true);
 	END IF;
@@ -1129,13 +1133,16 @@ BEGIN
 	RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION crm.import_do(crm.import, boolean) IS 'Loads a file in one transaction: prepares, makes what is missing, writes, counts.';
+COMMENT ON FUNCTION crm.import_do(crm.import, bytea, boolean) IS 'Loads a file in one transaction: prepares, makes what is missing, writes, counts.';
 
 CREATE OR REPLACE FUNCTION crm.import_run(import_id bigint, rules boolean DEFAULT false)
 	RETURNS TABLE(rows_read bigint, rows_created bigint, rows_updated bigint, rows_linked bigint, rows_skipped bigint, rows_refused bigint, warnings bigint)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	i crm.import;
 BEGIN
-	RETURN QUERY SELECT * FROM crm.import_do(crm.import_get(import_id), rules);
+	i := crm.import_get(import_id);
+	RETURN QUERY SELECT * FROM crm.import_do(i, (SELECT y.file FROM crm.import y WHERE y.id = i.id), rules);
 END
 $$;
 COMMENT ON FUNCTION crm.import_run(bigint, boolean) IS 'Loads a file that crm.import_new() took, in one transaction and in sets; a bad row is refused, explained by cell in crm.import_report(), and stops no other (claim 4). rules: whether message rules, stage actions and deal moves act on what is loaded; off by default: it is history. Answers what became of the rows: read = created + updated + linked + skipped + refused. Errors: P0002 no such load, 55000 loaded before or database not active, those of crm.sheet_rows().';
@@ -1147,8 +1154,7 @@ CREATE OR REPLACE FUNCTION crm.import_load(name text, entity text, file bytea, m
 DECLARE
 	i crm.import := crm.import_take(name, entity, file, mapping, policy, profile, sheet, options, false);
 BEGIN
-	i.file := file;
-	RETURN QUERY SELECT i.id, d.* FROM crm.import_do(i, rules) d;
+	RETURN QUERY SELECT i.id, d.* FROM crm.import_do(i, file, rules) d;
 END
 $$;
 COMMENT ON FUNCTION crm.import_load(text, text, bytea, jsonb, text, text, text, jsonb, boolean) IS 'Takes a file and loads it at once, without keeping its bytes: crm.import_new() and crm.import_run() in one call, for large files and scripts. Errors: theirs.';
@@ -1297,7 +1303,7 @@ BEGIN
 		PERFORM crm.erp_fail('22023', format('no column is mapped to "%s"', left(field, 40)), format('Mapped are: %s.', (SELECT string_agg(m.key, ', ') FROM jsonb_object_keys(i.mapping) m(key))));
 	END IF;
 	RETURN QUERY SELECT q.value, count(*), crm.sheet_address(min(q."row"), col)
-	FROM (SELECT r."row", crm.sheet_text(r.cells[col]) AS value FROM crm.sheet_rows(i.file, i.sheet, i.header_row + 1) r) q
+	FROM (SELECT r."row", crm.sheet_text(r.cells[col]) AS value FROM crm.sheet_rows((SELECT y.file FROM crm.import y WHERE y.id = i.id), i.sheet, i.header_row + 1) r) q
 	GROUP BY q.value ORDER BY count(*) DESC, min(q."row") LIMIT 1000;
 END
 $$;
