@@ -29,12 +29,8 @@ SELECT t.extra FROM crm.import_item t JOIN crm.company c ON c.id = t.object_id W
 SELECT crm.import_new('sales_pipeline.csv', 'deal', pg_read_binary_file(:'pipeline'),
 	options => jsonb_build_object('source', 'sales', 'known', jsonb_build_object('product', (SELECT jsonb_agg(product) FROM product)))) AS id \gset
 SELECT mapping FROM crm.import WHERE id = :id;
-\echo its stages are none of ours: each row would be refused, with the call that maps them
-SAVEPOINT a;
+\echo its stages
 SELECT value, rows, first_cell FROM crm.import_values(:id, 'stage');
-SELECT would, count(*) FROM crm.import_preview(:id, 3) GROUP BY 1;
-SELECT count(*), min(cell), min(message), regexp_replace(min(hint), 'funnel\(\d+', 'funnel(N') FROM crm.import_report(:id) WHERE state = '23503';
-ROLLBACK TO a;
 SELECT crm.import_make_funnel(:id, 'pipeline', 'Pipeline', ARRAY['Prospecting', 'Engaging', 'Won', 'Lost']) IS NOT NULL AS made;
 SELECT s.code, s.is_won, s.is_lost, (SELECT string_agg(t.code, ', ' ORDER BY t."position") FROM crm.move_allowed m JOIN crm.stage t ON t.id = m.to_stage_id WHERE m.from_stage_id = s.id) AS moves
 FROM crm.stage s JOIN crm.funnel f ON f.id = s.funnel_id WHERE f.code = 'pipeline' ORDER BY s."position";
