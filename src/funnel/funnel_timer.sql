@@ -119,7 +119,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm.register_answer_kind(text) IS 'Says that events of a kind are an answer of the client: what waits for one (crm.stage_action.until_answer) ends by it. The deals are those that the event''s object has (crm.deal_finder), else the open ones of its company. Called by the script; a DBA''s own are registered again after a restore.';
 SELECT crm.register_undumped('crm.answer_kind', 'filled by code');
-SELECT crm.register_answer_kind('lead.created');
+SELECT crm.register_answer_kind('lead.received');
 SELECT crm.register_answer_kind('order.created');
 
 CREATE OR REPLACE FUNCTION crm.event_answers() RETURNS trigger
