@@ -78,6 +78,6 @@ RESET SESSION AUTHORIZATION;
 \echo the policy asks its functions once a query, and an index finds what is one''s own
 SET LOCAL SESSION AUTHORIZATION access_a;
 SET LOCAL enable_seqscan = off;
-EXPLAIN (COSTS off) SELECT name FROM crm.deal WHERE closed_at IS NULL;
+EXPLAIN (COSTS off) SELECT name FROM crm.deal;
 RESET SESSION AUTHORIZATION;
 ROLLBACK;

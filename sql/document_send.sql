@@ -7,6 +7,7 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 SELECT crm.activate('live');
 SELECT crm.set_now('2026-11-24 10:00+03', 0);
+UPDATE crm.party_setting SET same_phone = 'report', same_email = 'report';	-- two of them share one
 INSERT INTO crm.company (id, name, language) VALUES (90001, 'Рога', 'ru'), (90002, 'nobody', 'ru');
 INSERT INTO crm.contact (id, company_id, name, language) VALUES (90001, 90001, 'Reader', NULL), (90002, 90001, 'English reader', 'en'), (90003, 90001, 'Gone', NULL), (90004, 90001, 'Only a phone', NULL);
 INSERT INTO crm.contact_point (contact_id, kind, value, state) VALUES

@@ -8,6 +8,7 @@ SET timezone = 'Europe/Moscow';
 BEGIN;
 SELECT crm.activate('off');
 SELECT crm.set_now('2026-11-24 10:00+03', 0) IS NOT NULL AS moved;
+UPDATE crm.party_setting SET same_phone = 'report', same_email = 'report';	-- two of them share one
 INSERT INTO crm.employee (id, name) VALUES (9001, 'Anna');
 INSERT INTO crm.company (id, name) VALUES (9001, 'One'), (9002, 'Two'), (9003, 'Three');
 INSERT INTO crm.contact (id, company_id, name) VALUES (9001, 9001, 'Иван Петрович Сидоров'), (9002, 9001, 'Colleague'), (9003, 9002, 'Same Phone'), (9004, 9002, 'Other'),

@@ -28,7 +28,7 @@ INSERT INTO crm.deal (funnel_id, stage_id, name) SELECT id, -1, 'x' FROM crm.fun
 MERGE INTO crm.deal d USING (SELECT id FROM crm.stage WHERE code = 'closed') s ON d.id = 90002 WHEN MATCHED THEN UPDATE SET stage_id = s.id;
 \set VERBOSITY default
 SELECT crm.set_now('2026-11-24 11:00+03', 0);
-UPDATE crm.deal SET stage_id = (SELECT id FROM crm.stage WHERE code = 'lost') WHERE id = 90002;
+UPDATE crm.deal SET stage_id = (SELECT s.id FROM crm.stage s JOIN crm.funnel f ON f.id = s.funnel_id WHERE f.code = 'delivery' AND s.code = 'lost') WHERE id = 90002;
 SELECT d.id, s.code, d.stage_at, d.closed_at FROM crm.deal d JOIN crm.stage s ON s.id = d.stage_id ORDER BY d.id;
 -- reopened: open again
 SELECT crm.move(90002, 'new');

@@ -10,6 +10,7 @@ SET client_min_messages = warning;
 BEGIN;
 SELECT crm.set_now('2026-11-24 09:00Z', 0);
 SELECT crm.activate('live');
+UPDATE crm.party_setting SET same_phone = 'report';	-- two have one phone
 SELECT crm.register_event_kind('thing.done', 'thing', ARRAY['number', 'tonnes'], 'A thing was done', 'Дело сделано');
 SELECT crm.register_kind('x_sms_test', NULL, NULL, channel => 'sms');
 SELECT crm.add_integration('gate', 'x_sms_test', '', '{"sender": "CEMENT", "retry_ms": 1, "max_attempts": 3}') AS gate \gset

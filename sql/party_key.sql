@@ -55,9 +55,8 @@ UPDATE crm.company SET owner_id = 90002 WHERE id IN (90001, 90002);
 SET SESSION AUTHORIZATION "x_manager_a";
 SELECT * FROM crm.party_find(NULL, 'Ромашка', '7707083893', '770701001', '+79160000002');
 RESET SESSION AUTHORIZATION;
-GRANT INSERT ON crm.company TO "x_manager_a"; GRANT USAGE ON SCHEMA crm TO "x_manager_a";
 SET SESSION AUTHORIZATION "x_manager_a";
-INSERT INTO crm.company (name, inn, kpp) VALUES ('probe', '7707083893', '770701001');
+INSERT INTO crm.company (name, inn, kpp, owner_id) VALUES ('probe', '7707083893', '770701001', 90001);
 RESET SESSION AUTHORIZATION;
 -- a restore, and what was entered asleep: who came first holds the key again
 SELECT crm.deactivate();

@@ -362,7 +362,7 @@ $$;
 COMMENT ON FUNCTION crm.validate_keys() IS 'Validates the foreign keys that crm.activate() or an update added; returns how many.';
 
 CREATE OR REPLACE FUNCTION crm.activate(mode text DEFAULT 'live', hosts text[] DEFAULT NULL) RETURNS text
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET jit = off AS $$
 DECLARE
 	offender record;
 	words    text := '';

@@ -496,12 +496,21 @@ COMMENT ON FUNCTION crm_erp.put_lead(jsonb) IS 'The same, for a site''s back end
 
 -- ---- a person looks at spam --------------------------------------------------------------------------
 
+CREATE OR REPLACE FUNCTION crm.sees_lead(lead_id bigint) RETURNS boolean
+	LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN crm.for_plant() OR EXISTS (SELECT FROM crm.lead l WHERE l.id = $1
+		AND CASE WHEN l.company_id IS NOT NULL THEN crm.sees_company(l.company_id) WHEN l.deal_id IS NOT NULL THEN crm.sees_deal(l.deal_id) ELSE crm.sees_employee(NULL) END);
+END
+$$;
+COMMENT ON FUNCTION crm.sees_lead(bigint) IS 'Whether the person who speaks may see a lead: its client or its deal is his to see; one that is nobody''s yet is the heads''.';
+
 CREATE OR REPLACE FUNCTION crm.restore_lead(lead_id bigint) RETURNS bigint
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	l crm.lead;
 BEGIN
-	SELECT y.* INTO l FROM crm.lead y WHERE y.id = lead_id FOR NO KEY UPDATE;
+	SELECT y.* INTO l FROM crm.lead y WHERE y.id = lead_id AND crm.sees_lead(y.id) FOR NO KEY UPDATE;
 	IF NOT FOUND OR l.status <> 'spam' THEN
 		RAISE EXCEPTION USING ERRCODE = CASE WHEN l.id IS NULL THEN 'P0002' ELSE '55000' END,
 			MESSAGE = CASE WHEN l.id IS NULL THEN format('lead %s does not exist', coalesce(lead_id::text, 'NULL')) ELSE format('lead %s is no spam', lead_id) END,
@@ -525,7 +534,7 @@ BEGIN
 	IF words IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a lead is put apart with a reason', HINT = 'Say why in a few words.';
 	END IF;
-	UPDATE crm.lead y SET status = 'spam', spam_reason = 'by hand: ' || words WHERE y.id = lead_id AND y.status = 'taken' RETURNING y.* INTO l;
+	UPDATE crm.lead y SET status = 'spam', spam_reason = 'by hand: ' || words WHERE y.id = lead_id AND y.status = 'taken' AND crm.sees_lead(y.id) RETURNING y.* INTO l;
 	IF l.id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('lead %s does not exist, or is spam already', coalesce(lead_id::text, 'NULL')), HINT = 'SELECT id, name FROM crm.lead WHERE status = ''taken'' lists them.';
 	END IF;

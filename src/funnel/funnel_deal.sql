@@ -175,7 +175,7 @@ SELECT crm.register_audience('deal_contact', 'crm.deal_contact', 'The contact of
 CREATE OR REPLACE FUNCTION crm.deal_in_stage(deal_id bigint, stage_id bigint) RETURNS boolean
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT d.stage_id = $2 FROM crm.deal d WHERE d.id = $1;
+	SELECT d.stage_id = $2 FROM crm.deal d WHERE d.id = $1 AND (crm.for_plant() OR crm.sees_deal(d.id));
 END;
 COMMENT ON FUNCTION crm.deal_in_stage(bigint, bigint) IS 'Whether a deal is in a stage still. For the truth of rules.';
 SELECT crm.register_truth('deal_in_stage', 'crm.deal_in_stage', 'Whether a deal is in a stage still');

@@ -134,8 +134,8 @@ CREATE OR REPLACE VIEW crm_bi.client_unattended WITH (security_invoker = true) A
 		c.name::varchar(500) AS client,
 		c.owner_id AS employee_id,
 		e.name::varchar(500) AS employee,
-		(c.owner_id IS NULL OR e.dismissed_at IS NOT NULL)::boolean AS no_owner,
-		(t.due_at IS NULL)::boolean AS no_next_date,
+		(c.owner_id IS NULL OR e.dismissed_at IS NOT NULL)::integer AS no_owner,
+		(t.due_at IS NULL)::integer AS no_next_date,
 		(t.due_at AT TIME ZONE crm.kpi_zone())::timestamp(0) AS next_at,
 		(c.created_at AT TIME ZONE crm.kpi_zone())::date AS since,
 		(crm.now() AT TIME ZONE crm.kpi_zone())::timestamp(0) AS fresh_to
@@ -149,8 +149,8 @@ COMMENT ON COLUMN crm_bi.client_unattended.client_id IS 'crm.company.id';
 COMMENT ON COLUMN crm_bi.client_unattended.client IS 'Name';
 COMMENT ON COLUMN crm_bi.client_unattended.employee_id IS 'Who is responsible (crm.employee.id); NULL: nobody';
 COMMENT ON COLUMN crm_bi.client_unattended.employee IS 'Name';
-COMMENT ON COLUMN crm_bi.client_unattended.no_owner IS 'Nobody is responsible, or somebody who has left';
-COMMENT ON COLUMN crm_bi.client_unattended.no_next_date IS 'No next contact is set';
+COMMENT ON COLUMN crm_bi.client_unattended.no_owner IS '1: nobody is responsible, or somebody who has left; 0: somebody is';
+COMMENT ON COLUMN crm_bi.client_unattended.no_next_date IS '1: no next contact is set; 0: one is';
 COMMENT ON COLUMN crm_bi.client_unattended.next_at IS 'Next contact, plant''s zone';
 COMMENT ON COLUMN crm_bi.client_unattended.since IS 'Day on which we learned of the client';
 COMMENT ON COLUMN crm_bi.client_unattended.fresh_to IS 'Up to when facts are in: now, plant''s zone';
@@ -165,7 +165,7 @@ CREATE OR REPLACE VIEW crm_bi.contact_point_unproved WITH (security_invoker = tr
 		c.owner_id AS employee_id,
 		e.name::varchar(500) AS employee,
 		p.kind::varchar(20) AS kind,
-		p.is_mobile,
+		p.is_mobile::integer AS is_mobile,
 		p.state::varchar(20) AS state,
 		p.strikes::integer AS strikes,
 		p.verified_how::varchar(20) AS how,
@@ -186,7 +186,7 @@ COMMENT ON COLUMN crm_bi.contact_point_unproved.client IS 'Name';
 COMMENT ON COLUMN crm_bi.contact_point_unproved.employee_id IS 'Who is responsible for the client (crm.employee.id)';
 COMMENT ON COLUMN crm_bi.contact_point_unproved.employee IS 'Name';
 COMMENT ON COLUMN crm_bi.contact_point_unproved.kind IS 'phone, email, telegram';
-COMMENT ON COLUMN crm_bi.contact_point_unproved.is_mobile IS 'A phone that can take an SMS';
+COMMENT ON COLUMN crm_bi.contact_point_unproved.is_mobile IS '1: a phone that can take an SMS; 0: not';
 COMMENT ON COLUMN crm_bi.contact_point_unproved.state IS 'unknown, stale (the proof is too old), invalid';
 COMMENT ON COLUMN crm_bi.contact_point_unproved.strikes IS 'Failures since the last proof';
 COMMENT ON COLUMN crm_bi.contact_point_unproved.how IS 'By what it is invalid, or was proved last';

@@ -174,10 +174,6 @@ BEGIN
 		EXECUTE format('SELECT %s($1)', hook.function) INTO n USING $1;
 		done := done || jsonb_build_object(hook.name, n);
 	END LOOP;
-	UPDATE crm.contact_point x SET value = 'forgotten:' || x.id, raw = NULL, state = 'invalid', verified_by = NULL
-	WHERE x.contact_id = $1 AND x.value <> 'forgotten:' || x.id;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	done := done || jsonb_build_object('crm.contact_point', n);
 	UPDATE crm.consent x SET form = NULL, page = NULL, address = NULL, user_agent = NULL, withdrawn_how = NULL, wording = '[forgotten]', source_id = NULL
 	WHERE x.contact_id = $1 AND x.wording <> '[forgotten]';
 	GET DIAGNOSTICS n = ROW_COUNT;
@@ -186,6 +182,11 @@ BEGIN
 	WHERE x.id = $1 AND x.source <> 'forgotten';
 	GET DIAGNOSTICS n = ROW_COUNT;
 	done := done || jsonb_build_object('crm.contact', n);
+	-- after the contact: what nobody holds any more is no key
+	UPDATE crm.contact_point x SET value = 'forgotten:' || x.id, raw = NULL, state = 'invalid', verified_by = NULL
+	WHERE x.contact_id = $1 AND x.value <> 'forgotten:' || x.id;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	done := done || jsonb_build_object('crm.contact_point', n);
 
 	-- Then whatever names the person in a row of something else: every table, every text.
 	IF everywhere IS NOT NULL THEN
