@@ -2,7 +2,7 @@
 \set QUIET on
 \pset format unaligned
 \pset tuples_only on
-CREATE TEMP VIEW member AS
+CREATE TEMP TABLE member AS
 	SELECT d.classid, d.objid, i.type, i.identity
 	FROM pg_depend d
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'crm'
@@ -78,7 +78,7 @@ WITH f AS (
 		p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '') AS body
 	FROM member m JOIN pg_proc p ON p.oid = m.objid AND m.classid = 'pg_proc'::regclass AND p.prokind = 'f' JOIN pg_namespace n ON n.oid = p.pronamespace
 )
-SELECT DISTINCT a.oid::regprocedure, b.oid::regprocedure FROM f a JOIN f b ON a.name <> b.name AND a.body ~ ('(^|[^''[:alnum:]_.])' || replace(b.name, '.', '\.') || '\(')
+SELECT DISTINCT a.oid::regprocedure, b.oid::regprocedure FROM f a JOIN f b ON a.name <> b.name AND strpos(a.body, b.name || '(') > 0 AND a.body ~ ('(^|[^''[:alnum:]_.])' || replace(b.name, '.', '\.') || '\(')
 WHERE a.parallel > b.parallel OR a.provolatile = 'i' AND b.provolatile <> 'i' AND b.proname <> 'erp_fail' -- which only raises
 ORDER BY 1, 2;
 \echo views of crm_bi that read with the rights of their owner
