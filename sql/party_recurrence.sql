@@ -38,8 +38,12 @@ SELECT r, crm.rrule_next(r, '2026-03-01 09:00Z', 'Europe/Moscow', '2026-03-02 09
 SELECT r, crm.rrule_next(r, '2026-03-05 09:00Z', 'UTC', '2026-03-05 09:00Z') FROM unnest(ARRAY['FREQ=WEEKLY;INTERVAL=2;BYDAY=SU', 'FREQ=WEEKLY;INTERVAL=2;BYDAY=SU;WKST=SU',
 	'FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,TH;COUNT=2', 'FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,TH;COUNT=1']) r;
 -- a rule that its start never meets ends, soon
-SELECT crm.rrule_next('FREQ=HOURLY;INTERVAL=24;BYHOUR=3', '2026-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z'), crm.rrule_next('FREQ=DAILY;INTERVAL=7;BYDAY=MO', '2026-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z'),
-	crm.rrule_next('FREQ=MINUTELY;INTERVAL=120;BYHOUR=3', '2026-03-01 10:00Z', 'UTC', '2026-03-02 09:00Z');
+SELECT crm.rrule_next('FREQ=DAILY;INTERVAL=7;BYDAY=MO', '2026-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z');
+-- hours of a day, also where the rule begins before the first of them; steps that would pass over such hours are refused
+SELECT crm.rrule_next('FREQ=HOURLY;BYHOUR=12,20', '2024-01-13 04:50Z', 'UTC', '2024-01-13 04:50Z'), crm.rrule_next('FREQ=HOURLY;BYHOUR=12', '2024-01-13 04:50Z', 'UTC', '2024-01-13 04:50Z'),
+	crm.rrule_next('FREQ=MINUTELY;INTERVAL=20;BYHOUR=12', '2024-01-13 04:50Z', 'UTC', '2024-01-13 04:50Z');
+SELECT crm.rrule_next('FREQ=HOURLY;INTERVAL=24;BYHOUR=3', '2026-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z');
+SELECT crm.rrule_next('FREQ=MINUTELY;INTERVAL=120;BYHOUR=3', '2026-03-01 10:00Z', 'UTC', '2026-03-02 09:00Z');
 SELECT crm.rrule_next('FREQ=DAILY', '2026-03-01 09:00Z', 'Mars/Olympus', '2026-03-02 09:00Z');
 SELECT crm.rrule_next('FREQ=DAILY', '2026-03-01 09:00Z', 'UTC', 'infinity');
 SELECT crm.rrule_next('FREQ=DAILY', '1969-03-01 09:00Z', 'UTC', '2026-03-02 09:00Z');

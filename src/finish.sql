@@ -346,6 +346,7 @@ BEGIN
 			('table',    'crm.task',                        'SELECT',                      'crm_manager, crm_head, crm_director, crm_bi_reader'),
 			('table',    'crm.task_log',                    'SELECT',                      'crm_manager, crm_head, crm_director, crm_bi_reader'),
 			('table',    'crm.note',                        'SELECT',                      'crm_manager, crm_head, crm_director'),
+			('table',    'crm.note',                        'SELECT (id, company_id, contact_id, at)', 'crm_bi_reader'),
 			('table',    'crm.task_escalation',             'SELECT',                      'crm_head, crm_director'),
 			('function', 'crm.add_task',                    'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_gateway, crm_integrator'),
 			('function', 'crm.finish_task',                 'EXECUTE',                     'crm_manager, crm_head, crm_director, crm_gateway, crm_integrator'),

@@ -198,9 +198,7 @@ COMMENT ON COLUMN crm.channel_cost.note IS 'Bill, campaign';
 COMMENT ON COLUMN crm.channel_cost.source IS 'manual or erp';
 COMMENT ON COLUMN crm.channel_cost.source_id IS 'Its id there';
 
--- A lead looks its contact up by phone or address.
-CREATE INDEX contact_point_of_lead ON crm.contact_point (value, kind);
--- ... and its open deal.
+-- A lead looks up the open deal of its contact.
 CREATE INDEX deal_open_of_contact ON crm.deal (contact_id) WHERE closed_at IS NULL AND contact_id IS NOT NULL;
 -- A visitor asks for his order by its number.
 CREATE INDEX customer_order_of_number ON crm.customer_order (lower(number));

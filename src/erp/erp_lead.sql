@@ -302,6 +302,9 @@ BEGIN
 		INSERT INTO crm.note (text, company_id, contact_id, source, source_id)
 		VALUES (left(format('Обращение с сайта %s: %s', l.id, concat_ws(', ', l.product, trim_scale(l.quantity), l.message, 'форма ' || l.form)), 10000), company_, contact_, 'lead', l.id::text)
 		ON CONFLICT ON CONSTRAINT note_source_key DO NOTHING;
+		INSERT INTO crm.deal_activity (deal_id, object_kind, object_id)
+		SELECT deal_, 'note', n.id FROM crm.note n WHERE n.source = 'lead' AND n.source_id = l.id::text AND deal_ IS NOT NULL
+		ON CONFLICT DO NOTHING;
 	END IF;
 	PERFORM crm.lead_consents(l, t.id, l.consent) FROM (SELECT min(x.id) AS id FROM crm.lead_touch x WHERE x.lead_id = l.id) t;
 	INSERT INTO crm.event (kind, object_kind, object_id, company_id, at, data, source, source_id)

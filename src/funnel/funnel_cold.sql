@@ -8,19 +8,6 @@
 
 -- ---- who asks ---------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION crm.call_list_sees(function text, id bigint) RETURNS boolean
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	yes boolean := true;
-BEGIN
-	IF to_regprocedure(format('crm.%I(bigint)', function)) IS NOT NULL THEN
-		EXECUTE format('SELECT crm.%I($1)', function) INTO yes USING id;
-	END IF;
-	RETURN coalesce(yes, false);
-END
-$$;
-COMMENT ON FUNCTION crm.call_list_sees(text, bigint) IS 'Whether who speaks may see a row, by crm.sees_employee or crm.sees_company; true where the database knows no such limits';
-
 CREATE OR REPLACE FUNCTION crm.call_list_who(employee_id bigint) RETURNS void
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -28,7 +15,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('employee %s is not there, or has left', coalesce($1::text, 'NULL')),
 			HINT = 'SELECT id, name FROM crm.employee WHERE dismissed_at IS NULL;';
 	END IF;
-	IF NOT crm.call_list_sees('sees_employee', $1) THEN
+	IF NOT crm.sees_employee($1) THEN
 		RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('you do not act for employee %s', $1), HINT = 'SELECT * FROM crm.call_next(list) takes for yourself.';
 	END IF;
 END
@@ -139,7 +126,6 @@ CREATE OR REPLACE FUNCTION crm.call_list_add(list text, contact_ids bigint[]) RE
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
 	l     crm.call_list := crm.call_list_row(list);
-	open  constant boolean := to_regprocedure('crm.sees_company(bigint)') IS NULL;
 	here  bigint[];
 	fresh bigint[];
 	zones text[];
@@ -151,7 +137,7 @@ BEGIN
 	SELECT array_agg(c.id ORDER BY u.n) INTO here
 	FROM (SELECT x.id, min(x.n) AS n FROM unnest(contact_ids) WITH ORDINALITY AS x(id, n) GROUP BY x.id) u
 	CROSS JOIN LATERAL (SELECT y.id, y.company_id FROM crm.contact y WHERE y.id = u.id AND y.source <> 'employee' OFFSET 0) c
-	WHERE open OR c.company_id IS NULL OR crm.call_list_sees('sees_company', c.company_id);
+	WHERE c.company_id IS NULL OR crm.sees_company(c.company_id);
 	unknown := (SELECT count(DISTINCT u) FROM unnest(contact_ids) u) - coalesce(cardinality(here), 0);
 	-- Who is on the list already stays there, whatever became of him.
 	SELECT array_agg(h.id ORDER BY h.n) INTO fresh
@@ -475,7 +461,7 @@ CREATE OR REPLACE FUNCTION crm.call_list_hand(hand_id bigint, OUT g crm.call_lis
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	SELECT x.* INTO g FROM crm.call_list_log x WHERE x.id = $1 AND x.action = 'handed';
-	IF NOT FOUND OR NOT crm.call_list_sees('sees_employee', g.employee_id) THEN
+	IF NOT FOUND OR NOT crm.sees_employee(g.employee_id) THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('no contact was handed out under %s', coalesce(hand_id::text, 'NULL')),
 			HINT = 'Give the hand_id that crm.call_next returned.';
 	END IF;
@@ -617,7 +603,7 @@ CREATE OR REPLACE FUNCTION crm.call_list_take_back(employee_id bigint, list text
 DECLARE
 	l crm.call_list;
 BEGIN
-	IF NOT crm.call_list_sees('sees_employee', $1) THEN
+	IF NOT crm.sees_employee($1) THEN
 		RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('you do not act for employee %s', $1), HINT = 'A head takes back what the own team has.';
 	END IF;
 	IF list IS NOT NULL THEN
@@ -653,8 +639,8 @@ DECLARE
 	c crm.contact;
 BEGIN
 	SELECT x.* INTO c FROM crm.contact x WHERE x.id = $1;
-	IF NOT FOUND OR c.company_id IS NOT NULL AND NOT crm.call_list_sees('sees_company', c.company_id)
-		AND NOT EXISTS (SELECT FROM crm.call_list_entry e WHERE e.contact_id = c.id AND e.employee_id IS NOT NULL AND crm.call_list_sees('sees_employee', e.employee_id)) THEN
+	IF NOT FOUND OR c.company_id IS NOT NULL AND NOT crm.sees_company(c.company_id)
+		AND NOT EXISTS (SELECT FROM crm.call_list_entry e WHERE e.contact_id = c.id AND e.employee_id IS NOT NULL AND crm.sees_employee(e.employee_id)) THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('contact %s is not there', coalesce($1::text, 'NULL')), HINT = 'SELECT id, name FROM crm.contact lists those that you see.';
 	END IF;
 	INSERT INTO crm.do_not_call (contact_id, company_id, phone_sha256, reason, employee_id)
@@ -678,7 +664,7 @@ CREATE OR REPLACE FUNCTION crm.allow_calls(contact_id bigint) RETURNS integer
 DECLARE
 	lifted integer;
 BEGIN
-	UPDATE crm.do_not_call d SET lifted_at = crm.now(), lifted_by = session_user
+	UPDATE crm.do_not_call d SET lifted_at = crm.now(), lifted_by = crm.me_name()
 	WHERE d.lifted_at IS NULL AND (d.contact_id = $1 OR d.company_id = (SELECT c.company_id FROM crm.contact c WHERE c.id = $1)
 		OR d.phone_sha256 IN (SELECT sha256(convert_to(p.value, 'UTF8')) FROM crm.contact_point p WHERE p.contact_id = $1 AND p.kind = 'phone'));
 	GET DIAGNOSTICS lifted = ROW_COUNT;

@@ -81,7 +81,7 @@ CREATE OR REPLACE FUNCTION crm.next_step_ask(deal_ids bigint[]) RETURNS void
 DECLARE
 	asked bigint[];
 BEGIN
-	IF NOT EXISTS (SELECT FROM crm.funnel f WHERE f.next_step <> 'free' AND f.enabled) THEN
+	IF crm.rules_held() OR NOT EXISTS (SELECT FROM crm.funnel f WHERE f.next_step <> 'free' AND f.enabled) THEN
 		RETURN;
 	END IF;
 	SELECT array_agg(d.id) INTO asked
@@ -94,7 +94,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION crm.next_step_ask(bigint[]) IS 'Has the next step of deals looked at when the transaction commits, where their funnel wants it (crm.funnel.next_step).';
+COMMENT ON FUNCTION crm.next_step_ask(bigint[]) IS 'Has the next step of deals looked at when the transaction commits, where their funnel wants it (crm.funnel.next_step); not for a load that holds rules.';
 
 CREATE OR REPLACE FUNCTION crm.next_step_judge() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$

@@ -29,11 +29,17 @@ CREATE OR REPLACE VIEW crm_bi.deal_activity WITH (security_invoker = true) AS
 		CROSS JOIN LATERAL (SELECT x.id FROM crm.contact x WHERE x.company_id = d.company_id UNION SELECT d.contact_id WHERE d.contact_id IS NOT NULL) c
 		JOIN crm.call_list_entry e ON e.contact_id = c.id
 		JOIN crm.call_list_log g ON g.entry_id = e.id AND g.action = 'result' AND g.at >= d.created_at
+		UNION ALL
+		SELECT y.deal_id, 'task', t.id, t.contact_id, t.employee_id, t.done_at
+		FROM crm.deal_activity y JOIN crm.task t ON t.id = y.object_id AND t.state = 'done' WHERE y.object_kind = 'task'
+		UNION ALL
+		SELECT d.id, 'note', n.id, n.contact_id, NULL, n.at
+		FROM crm.deal d JOIN crm.note n ON n.company_id = d.company_id AND n.at >= d.created_at
 	) a;
-COMMENT ON VIEW crm_bi.deal_activity IS 'What people did for a deal, a row an activity; live: moves by hand, messages sent by hand to its contact or its company''s, attempts of call lists. What robots do is no activity.';
+COMMENT ON VIEW crm_bi.deal_activity IS 'What people did for a deal, a row an activity; live: moves by hand, messages sent by hand to its contact or its company''s, attempts of call lists, tasks that were done, notes about its company. What robots do is no activity.';
 COMMENT ON COLUMN crm_bi.deal_activity.deal_id IS 'crm.deal.id';
-COMMENT ON COLUMN crm_bi.deal_activity.kind IS 'move, message, call';
-COMMENT ON COLUMN crm_bi.deal_activity.fact_id IS 'crm.stage_log.id, crm.message.id or crm.call_list_log.id';
+COMMENT ON COLUMN crm_bi.deal_activity.kind IS 'move, message, call, task, note';
+COMMENT ON COLUMN crm_bi.deal_activity.fact_id IS 'crm.stage_log.id, crm.message.id, crm.call_list_log.id, crm.task.id or crm.note.id';
 COMMENT ON COLUMN crm_bi.deal_activity.contact_id IS 'crm.contact.id with whom; NULL: a move';
 COMMENT ON COLUMN crm_bi.deal_activity.employee_id IS 'crm.employee.id who did it, where that is known';
 COMMENT ON COLUMN crm_bi.deal_activity.at IS 'When, plant''s zone';
@@ -87,7 +93,7 @@ COMMENT ON COLUMN crm_bi.loss_no_activity.employee IS 'Name of the owner';
 COMMENT ON COLUMN crm_bi.loss_no_activity.amount IS 'Value, roubles';
 COMMENT ON COLUMN crm_bi.loss_no_activity.created_at IS 'When the deal came to be, plant''s zone';
 COMMENT ON COLUMN crm_bi.loss_no_activity.last_activity_at IS 'The last activity, plant''s zone; NULL: none ever';
-COMMENT ON COLUMN crm_bi.loss_no_activity.last_activity IS 'move, message, call; none';
+COMMENT ON COLUMN crm_bi.loss_no_activity.last_activity IS 'move, message, call, task, note; none';
 COMMENT ON COLUMN crm_bi.loss_no_activity.silent_working_hours IS 'Working hours since then, or since the deal came to be';
 COMMENT ON COLUMN crm_bi.loss_no_activity.limit_hours IS 'The parameter loss_silent_hours as it holds today';
 COMMENT ON COLUMN crm_bi.loss_no_activity.fresh_to IS 'Up to when facts are in: now, plant''s zone';
@@ -113,6 +119,10 @@ CREATE OR REPLACE VIEW crm_bi.loss_deadline WITH (security_invoker = true) AS
 		LEFT JOIN LATERAL (SELECT min(x.at) AS at, min(x.at) FILTER (WHERE x.action = 'barred') AS barred_at FROM crm.call_list_log x
 			WHERE x.entry_id = g.entry_id AND x.id > g.id AND x.action IN ('handed', 'barred')) h ON true
 		WHERE g.action = 'result' AND g.next_at + l.callback_grace < coalesce(h.at, crm.now()) AND (h.barred_at IS NULL OR h.barred_at > g.next_at)
+		UNION ALL
+		SELECT 'task', 'task', t.id, t.company_id, t.employee_id, t.due_at, t.done_at, t.name
+		FROM crm.task t
+		WHERE t.state <> 'cancelled' AND t.due_at < coalesce(t.done_at, crm.now())
 	)
 	SELECT b.kind::varchar(20) AS kind,
 		b.object_kind::varchar(30) AS object_kind,
@@ -131,14 +141,14 @@ CREATE OR REPLACE VIEW crm_bi.loss_deadline WITH (security_invoker = true) AS
 	FROM broken b
 	LEFT JOIN crm.company k ON k.id = b.company_id
 	LEFT JOIN crm.employee e ON e.id = b.employee_id;
-COMMENT ON VIEW crm_bi.loss_deadline IS 'Deadlines that were broken (claim 81), a row a deadline; live: deliveries whose window is over (and the parameter otif_late_minutes) and that had not all arrived, call-backs that were not made within their list''s grace. Opens to the row that object_kind and object_id name: crm_bi.otif by order_id, crm_bi.call_list_attempt by entry_id.';
-COMMENT ON COLUMN crm_bi.loss_deadline.kind IS 'delivery, call_back';
-COMMENT ON COLUMN crm_bi.loss_deadline.object_kind IS 'Table of the row: customer_order, call_list_entry';
+COMMENT ON VIEW crm_bi.loss_deadline IS 'Deadlines that were broken (claim 81), a row a deadline; live: deliveries whose window is over (and the parameter otif_late_minutes) and that had not all arrived, tasks that were done after their deadline or are not done yet, call-backs that were not made within their list''s grace. Opens to the row that object_kind and object_id name: crm_bi.otif by order_id, crm_bi.call_list_attempt by entry_id.';
+COMMENT ON COLUMN crm_bi.loss_deadline.kind IS 'delivery, task, call_back';
+COMMENT ON COLUMN crm_bi.loss_deadline.object_kind IS 'Table of the row: customer_order, task, call_list_entry';
 COMMENT ON COLUMN crm_bi.loss_deadline.object_id IS 'Its id there';
-COMMENT ON COLUMN crm_bi.loss_deadline.object IS 'Number of the order, name of the call list';
+COMMENT ON COLUMN crm_bi.loss_deadline.object IS 'Number of the order, name of the task or of the call list';
 COMMENT ON COLUMN crm_bi.loss_deadline.client_id IS 'crm.company.id';
 COMMENT ON COLUMN crm_bi.loss_deadline.client IS 'Name of the company';
-COMMENT ON COLUMN crm_bi.loss_deadline.employee_id IS 'Owner of the client, or who promised (crm.employee.id)';
+COMMENT ON COLUMN crm_bi.loss_deadline.employee_id IS 'Owner of the client, who is to do the task, or who promised (crm.employee.id)';
 COMMENT ON COLUMN crm_bi.loss_deadline.employee IS 'Name';
 COMMENT ON COLUMN crm_bi.loss_deadline.due_at IS 'The deadline, plant''s zone';
 COMMENT ON COLUMN crm_bi.loss_deadline.business_date IS 'Its day in the plant''s zone';

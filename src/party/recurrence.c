@@ -506,6 +506,8 @@ read_rule(const char *text, Rule *rule)
 		bad_rule(text, psprintf("MINUTELY needs an INTERVAL of %d to %d", MIN_MINUTES, MAX_MINUTES));
 	if (frequency == 5 && HAS(1))
 		bad_rule(text, "MINUTELY has no BYMINUTE");
+	if (frequency == 5 && HAS(2) && 60 % interval != 0)
+		bad_rule(text, "MINUTELY with BYHOUR needs an INTERVAL that divides an hour");
 	for (int i = 0; i < lengthof(parts); i++)
 		if (frequency >= 4 && HAS(i) && !parts[i].fine)
 			bad_rule(text, psprintf("%s does not go with HOURLY and MINUTELY", parts[i].name));
@@ -521,6 +523,20 @@ read_rule(const char *text, Rule *rule)
 		bad_rule(text, "BYSETPOS needs another BY… to choose from");
 	if (HAS(7) && hours > 1)
 		bad_rule(text, "BYSETPOS chooses days: with it BYHOUR and BYMINUTE have one value");
+
+	/*
+	 * Hours of every hour are hours of every day; libical passes over the
+	 * first of them where the rule begins before it.
+	 */
+	if (frequency == 4 && HAS(2))
+	{
+		char	   *at = strstr(plain.data, "FREQ=HOURLY");
+
+		if (interval > 1)
+			bad_rule(text, "HOURLY with an INTERVAL has no BYHOUR: write DAILY with its hours");
+		memcpy(at, "FREQ=DAILY", 10);
+		memmove(at + 10, at + 11, strlen(at + 11) + 1);
+	}
 
 	icalerror_set_errors_are_fatal(0);
 	rule->ical = icalrecurrencetype_from_string(plain.data);
