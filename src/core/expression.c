@@ -36,9 +36,11 @@
 #include <ctype.h>
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
@@ -57,10 +59,12 @@
 #include "parser/parser.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
 #include "core/expression.h"
@@ -690,4 +694,94 @@ type_allowed(Oid type)
 			kind = get_typtype(type);
 			return kind == TYPTYPE_BASE || kind == TYPTYPE_RANGE || kind == TYPTYPE_MULTIRANGE;
 	}
+}
+
+/* Marks the fault in the text that people wrote, not in the query around it. */
+static void
+written_context(void *arg)
+{
+	const char *const *words = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(words[1]);
+	}
+	errcontext("%s: %s", words[0], words[1]);
+}
+
+char *
+crm_expression_written(Oid relation, const char *hint, const char *text, Oid type, const char *name,
+					   const char *context, const CrmExpressionRules *rules)
+{
+	const char *words[] = {context, text};
+	ErrorContextCallback callback;
+	Relation	rel;
+	char	   *result;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relation)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("no relation has the OID %u", relation),
+				 errhint("%s", hint)));
+	if (pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relation)), get_rel_name(relation));
+
+	callback.callback = written_context;
+	callback.arg = words;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	rel = table_open(relation, AccessShareLock);
+	result = deparse_expression(crm_expression_read(text, rel, type, name, rules),
+								deparse_context_for(RelationGetRelationName(rel), relation), false, false);
+	table_close(rel, NoLock);
+	error_context_stack = callback.previous;
+	return result;
+}
+
+/* Parses, analyses and checks.  Every error carries the text and a hint. */
+Node *
+crm_expression_of_row(const CrmRowExpression *row, const char *what, const char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Node	   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		Relation	rel = table_open(row->table, AccessShareLock);
+		CrmExpressionRules rules = {row->refuse, crm_expression_refuse_moment, crm_expression_harmless};
+		Datum	   *values;
+		Oid		   *functions;
+		int			n;
+
+		deconstruct_array(DatumGetArrayTypeP(OidFunctionCall0(row->functions)), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &values, NULL, &n);
+		functions = palloc(sizeof(Oid) * Max(n, 1));
+		for (int i = 0; i < n; i++)
+			functions[i] = DatumGetObjectId(values[i]);
+		rules.allowed = functions;
+		rules.n_allowed = n;
+		result = crm_expression_read(text, rel, BOOLOID, row->name, &rules);
+		table_close(rel, NoLock);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
+			error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED &&
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s of %s is refused: %s", what, row->of, error->message),
+				 errdetail("The text: %s", text),
+				 errhint("%s", error->hint ? error->hint : row->hint)));
+	}
+	PG_END_TRY();
+	return result;
 }

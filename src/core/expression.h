@@ -70,6 +70,26 @@ extern Node *crm_expression_read(const char *text, Relation rel, Oid type, const
 								 const CrmExpressionRules *rules);
 extern Expr *crm_expression_plan(Node *expr);
 
+/*
+ * An expression over the columns of a relation that is pasted into a query of
+ * ours: as PostgreSQL writes it down itself.  The caller may read the relation.
+ */
+extern char *crm_expression_written(Oid relation, const char *hint, const char *text, Oid type, const char *name,
+									const char *context, const CrmExpressionRules *rules);
+
+/* A boolean expression over a row of a table of ours that is kept in a row. */
+typedef struct CrmRowExpression
+{
+	Oid			table;
+	Oid			functions;		/* gives the oids of other functions that may be called */
+	const char *of;				/* "a rule": whose it is */
+	const char *name;			/* as for crm_expression_read() */
+	const char *hint;			/* where the fault has none of its own */
+	void		(*refuse) (CrmExpressionFault fault, const char *name, Oid function);
+} CrmRowExpression;
+
+extern Node *crm_expression_of_row(const CrmRowExpression *row, const char *what, const char *text);
+
 /* For rules of messages and conditions of stages alike: literals that are refused, functions that may be called. */
 extern void crm_expression_refuse_moment(const char *value);
 extern bool crm_expression_harmless(Oid function, Form_pg_proc proc);

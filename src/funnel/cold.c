@@ -18,18 +18,10 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/rel.h"
-#include "utils/ruleutils.h"
-#include "utils/syscache.h"
 
 #include "core/expression.h"
 
@@ -40,7 +32,6 @@ PG_FUNCTION_INFO_V1(crm_funnel_call_list_expression);
 static void refuse(CrmExpressionFault fault, const char *name, Oid function) pg_attribute_noreturn();
 static void literal(const char *value);
 static bool function_allowed(Oid function, Form_pg_proc proc);
-static void condition_context(void *arg);
 
 /* crm.call_list_expression(of regclass, expression text) -> text */
 Datum
@@ -48,36 +39,15 @@ crm_funnel_call_list_expression(PG_FUNCTION_ARGS)
 {
 	Oid			of = PG_GETARG_OID(0);
 	char	   *condition = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	ErrorContextCallback callback;
 	CrmExpressionRules rules = {refuse, literal, function_allowed};
-	Relation	rel;
-	Node	   *expr;
-	char	   *result;
 
 	if (strlen(condition) > CONDITION_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a condition of a call list is longer than %d bytes", CONDITION_MAX),
 				 errhint("Fill the list by ids instead: crm.call_list_add(list, contact_ids).")));
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(of)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("no relation has the OID %u", of),
-				 errhint("Name a view, such as crm.call_list_candidate.")));
-	if (pg_class_aclcheck(of, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(of)), get_rel_name(of));
-
-	callback.callback = condition_context;
-	callback.arg = condition;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-
-	rel = table_open(of, AccessShareLock);
-	expr = crm_expression_read(condition, rel, BOOLOID, "the condition", &rules);
-	result = deparse_expression(expr, deparse_context_for(RelationGetRelationName(rel), of), false, false);
-	table_close(rel, NoLock);
-	error_context_stack = callback.previous;
-	PG_RETURN_TEXT_P(cstring_to_text(result));
+	PG_RETURN_TEXT_P(cstring_to_text(crm_expression_written(of, "Name a view, such as crm.call_list_candidate.", condition, BOOLOID,
+															"the condition", "condition of a call list", &rules)));
 }
 
 /* The error of the room; whatever is wrong, the way out is the same. */
@@ -109,19 +79,4 @@ static bool
 function_allowed(Oid function, Form_pg_proc proc)
 {
 	return proc->provolatile == PROVOLATILE_IMMUTABLE;
-}
-
-static void
-condition_context(void *arg)
-{
-	const char *condition = arg;
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(condition);
-	}
-	errcontext("condition of a call list: %s", condition);
 }

@@ -18,11 +18,9 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "parser/parse_func.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -143,51 +141,16 @@ make_holder(MemoryContext parent, const char *text, HeapTupleHeader row)
 	return holder;
 }
 
-/* Parses, analyses and checks.  Every error carries the text and a hint. */
 static Node *
 analyse(const char *what, const char *text)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	Node	   *volatile result = NULL;
+	CrmRowExpression row = {
+		crm_table("deal"), LookupFuncName(list_make2(makeString("crm"), makeString("expression_functions")), 0, NULL, false),
+		"a stage", "the condition",
+		"Write one boolean SQL expression over the columns of crm.deal, such as: amount > 100000 AND contact_id IS NOT NULL", refuse
+	};
 
-	PG_TRY();
-	{
-		Relation	deal = table_open(crm_table("deal"), AccessShareLock);
-		Oid			list = LookupFuncName(list_make2(makeString("crm"), makeString("expression_functions")), 0, NULL, false);
-		CrmExpressionRules rules = {refuse, crm_expression_refuse_moment, crm_expression_harmless};
-		Datum	   *values;
-		Oid		   *functions;
-		int			n;
-
-		deconstruct_array(DatumGetArrayTypeP(OidFunctionCall0(list)), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &values, NULL, &n);
-		functions = palloc(sizeof(Oid) * Max(n, 1));
-		for (int i = 0; i < n; i++)
-			functions[i] = DatumGetObjectId(values[i]);
-		rules.allowed = functions;
-		rules.n_allowed = n;
-		result = crm_expression_read(text, deal, BOOLOID, "the condition", &rules);
-		table_close(deal, NoLock);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
-			error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(error->sqlerrcode),
-				 errmsg("%s of a stage is refused: %s", what, error->message),
-				 errdetail("The text: %s", text),
-				 errhint("%s", error->hint ? error->hint :
-						 "Write one boolean SQL expression over the columns of crm.deal, such as: amount > 100000 AND contact_id IS NOT NULL")));
-	}
-	PG_END_TRY();
-	return result;
+	return crm_expression_of_row(&row, what, text);
 }
 
 static void

@@ -22,19 +22,11 @@
 
 #include <ctype.h>
 
-#include "access/table.h"
-#include "catalog/objectaddress.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/rel.h"
-#include "utils/ruleutils.h"
-#include "utils/syscache.h"
 
 #include "core/expression.h"
 
@@ -49,21 +41,6 @@ static const char *const stable_allowed[] = {
 };
 
 static const char *const frozen_words[] = {"now", "today", "tomorrow", "yesterday"};
-
-static void
-expression_context(void *arg)
-{
-	const char *expression = arg;
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(expression);
-	}
-	errcontext("expression of an indicator: %s", expression);
-}
 
 static void
 refuse(CrmExpressionFault fault, const char *name, Oid function)
@@ -173,11 +150,7 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 	Oid			fact = PG_GETARG_OID(0);
 	char	   *expression = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	Oid			type = PG_GETARG_OID(2);
-	ErrorContextCallback callback;
 	CrmExpressionRules rules = {refuse, refuse_frozen, function_allowed};
-	Relation	rel;
-	Node	   *expr;
-	char	   *result;
 
 	if (strlen(expression) > EXPRESSION_MAX)
 		ereport(ERROR,
@@ -189,23 +162,6 @@ crm_kpi_expression(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("an expression of an indicator is boolean, numeric or bigint"),
 				 errhint("Name one of these types.")));
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(fact)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("no relation has the OID %u", fact),
-				 errhint("Name a view of crm.fact.")));
-	if (pg_class_aclcheck(fact, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(fact)), get_rel_name(fact));
-
-	callback.callback = expression_context;
-	callback.arg = expression;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-
-	rel = table_open(fact, AccessShareLock);
-	expr = crm_expression_read(expression, rel, type, "an indicator's condition", &rules);
-	result = deparse_expression(expr, deparse_context_for(RelationGetRelationName(rel), fact), false, false);
-	table_close(rel, NoLock);
-	error_context_stack = callback.previous;
-	PG_RETURN_TEXT_P(cstring_to_text(result));
+	PG_RETURN_TEXT_P(cstring_to_text(crm_expression_written(fact, "Name a view of crm.fact.", expression, type,
+															"an indicator's condition", "expression of an indicator", &rules)));
 }

@@ -312,53 +312,15 @@ crm_message_text(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 
-/*
- * Parses, analyses and checks.  Every error carries the text and a hint.
- */
 static Node *
 analyse(const char *what, const char *text)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	Node	   *volatile result = NULL;
+	CrmRowExpression row = {
+		event_table(), function_oid("expression_functions", 0, NULL), "a rule", "the expression",
+		"Write one boolean SQL expression over the columns of crm.event, such as: (data->>'tonnes')::numeric > 20", refuse
+	};
 
-	PG_TRY();
-	{
-		Relation	event = table_open(event_table(), AccessShareLock);
-		Datum		allowed = OidFunctionCall0(function_oid("expression_functions", 0, NULL));
-		CrmExpressionRules rules = {refuse, crm_expression_refuse_moment, crm_expression_harmless};
-		Datum	   *values;
-		Oid		   *functions;
-		int			n;
-
-		deconstruct_array(DatumGetArrayTypeP(allowed), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &values, NULL, &n);
-		functions = palloc(sizeof(Oid) * Max(n, 1));
-		for (int i = 0; i < n; i++)
-			functions[i] = DatumGetObjectId(values[i]);
-		rules.allowed = functions;
-		rules.n_allowed = n;
-		result = crm_expression_read(text, event, BOOLOID, "the expression", &rules);
-		table_close(event, NoLock);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
-			error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(error->sqlerrcode),
-				 errmsg("%s of a rule is refused: %s", what, error->message),
-				 errdetail("The text: %s", text),
-				 errhint("%s", error->hint ? error->hint :
-						 "Write one boolean SQL expression over the columns of crm.event, such as: (data->>'tonnes')::numeric > 20")));
-	}
-	PG_END_TRY();
-	return result;
+	return crm_expression_of_row(&row, what, text);
 }
 
 static void
