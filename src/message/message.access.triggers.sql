@@ -1,6 +1,6 @@
 -- message: row-level security. State: runs once.
 
-SELECT crm.protect(t, 'CASE WHEN company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[]) ELSE company_id IN (SELECT s.id FROM crm.company_seen s) END')
+SELECT crm.protect(t, crm.seen_by_company())
 FROM unnest(ARRAY['crm.message_body', 'crm.message_history']) t;
 SELECT crm.protect(t, 'EXISTS (SELECT FROM crm.message_body b WHERE b.id = message_id) OR EXISTS (SELECT FROM crm.message_history h WHERE h.id = message_id)')
 FROM unnest(ARRAY['crm.message_attempt', 'crm.message_result', 'crm.message_attachment']) t;

@@ -22,7 +22,7 @@ SELECT crm.protect('crm.company', 'coalesce(owner_id, 0) = ANY ((SELECT crm.visi
 	' OR owner_id IS NULL AND is_carrier AND NOT is_client AND (SELECT crm.speaks())',
 	'coalesce(owner_id, 0) = ANY ((SELECT crm.visible_employees())::bigint[])');
 SELECT crm.protect('crm.responsibility', 'company_id IN (SELECT s.id FROM crm.company_seen s)');
-SELECT crm.protect('crm.contact', 'CASE WHEN company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[]) ELSE company_id IN (SELECT s.id FROM crm.company_seen s) END',
+SELECT crm.protect('crm.contact', crm.seen_by_company(),
 	'CASE WHEN company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[]) ELSE company_id IN (SELECT o.id FROM crm.company_own o) END');
 SELECT crm.protect(t, 'EXISTS (SELECT FROM crm.contact c WHERE c.id = contact_id)',
 	'EXISTS (SELECT FROM crm.contact c WHERE c.id = contact_id AND (c.company_id IS NULL OR c.company_id IN (SELECT o.id FROM crm.company_own o)))')

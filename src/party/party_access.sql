@@ -206,6 +206,11 @@ END
 $$;
 COMMENT ON FUNCTION crm.protect(text, text, text, text) IS 'Puts a table under row-level security, when the script makes it. seen: what a manager, a head or a pooled login sees, nothing where nothing is said; written: what may stand in rows that they enter or change; changed: the rows that they may change or delete, as written where nothing is said. Robots, the ERP, directors and BI see all that their rights allow. Called by the script.';
 
+CREATE OR REPLACE FUNCTION crm.seen_by_company() RETURNS text
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	RETURN 'CASE WHEN company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[]) ELSE company_id IN (SELECT s.id FROM crm.company_seen s) END';
+COMMENT ON FUNCTION crm.seen_by_company() IS 'What crm.protect() takes as seen where a row names its company in company_id: who sees the company sees it; what is nobody''s is the heads''. Called by the script.';
+
 -- ---- who changed what -------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION crm.log_changes() RETURNS trigger

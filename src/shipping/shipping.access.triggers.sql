@@ -2,7 +2,7 @@
 -- to whom the carrier belongs, and what belongs to nobody to the heads.
 
 SELECT crm.protect('crm.customer_order', 'company_id IN (SELECT s.id FROM crm.company_seen s)');
-SELECT crm.protect('crm.trip', 'CASE WHEN company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[]) ELSE company_id IN (SELECT s.id FROM crm.company_seen s) END');
+SELECT crm.protect('crm.trip', crm.seen_by_company());
 SELECT crm.protect(t, 'EXISTS (SELECT FROM crm.customer_order o WHERE o.id = order_id)')
 FROM unnest(ARRAY['crm.shipment', 'crm.carrier_request']) t;
 SELECT crm.protect(t, 'EXISTS (SELECT FROM crm.trip t WHERE t.id = trip_id)')
@@ -22,7 +22,7 @@ SELECT crm.protect(t, 'EXISTS (SELECT FROM crm.claim c WHERE c.id = claim_id)')
 FROM unnest(ARRAY['crm.claim_point', 'crm.claim_log', 'crm.explanation']) t;
 SELECT crm.protect('crm.explanation_file', 'EXISTS (SELECT FROM crm.explanation x WHERE x.id = explanation_id)');
 SELECT crm.protect('crm.stop', 'EXISTS (SELECT FROM crm.vehicle v WHERE v.id = vehicle_id)');
-SELECT crm.protect('crm.waybill', 'CASE WHEN company_id IS NULL THEN 0 = ANY ((SELECT crm.visible_employees())::bigint[]) ELSE company_id IN (SELECT s.id FROM crm.company_seen s) END');
+SELECT crm.protect('crm.waybill', crm.seen_by_company());
 SELECT crm.protect(t, 'EXISTS (SELECT FROM crm.waybill w WHERE w.id = waybill_id)')
 FROM unnest(ARRAY['crm.waybill_wagon', 'crm.waybill_arrival', 'crm.wagon_now']) t;
 SELECT crm.protect('crm.wagon', 'EXISTS (SELECT FROM crm.waybill_wagon x WHERE x.wagon_id = wagon.id) OR EXISTS (SELECT FROM crm.shipment s WHERE s.wagon_id = wagon.id)');
